@@ -1,0 +1,349 @@
+//! The bulk stream: reads items as long as there is room, writes results as they come.
+//!
+//! One loop owns a stream. An item takes room from when it is read until its result has been handed to the
+//! transport, so a caller who stops reading stops the stream and nothing piles up.
+
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Status, Streaming};
+
+use super::convert::{self, NO_TEMPLATING};
+use super::pb::send_bulk_messages_request::Frame;
+use super::pb::send_bulk_messages_response::Frame as Answer;
+use super::service::MessengerService;
+use super::{pb, status};
+use crate::dispatch::{BulkItemId, Queued, Reply, Source};
+use crate::error::{Outcome, Reason, SendError, Violations};
+use crate::limits::RESULTS_PER_FRAME_MAX;
+use crate::message::{Action, Message, Options, check_together};
+use crate::pages::Page;
+
+/// Answer frames that may wait for the transport.
+const ANSWERS_WAITING_MAX: usize = 4;
+
+type Answers = mpsc::Sender<Result<pb::SendBulkMessagesResponse, Status>>;
+
+/// Runs a bulk in a task of its own, and returns its answers.
+pub fn start(
+    service: MessengerService,
+    requests: Streaming<pb::SendBulkMessagesRequest>,
+) -> ReceiverStream<Result<pb::SendBulkMessagesResponse, Status>> {
+    let (answers, receiver) = mpsc::channel(ANSWERS_WAITING_MAX);
+    tokio::spawn(async move {
+        if let Err(end) = run(service, requests, &answers).await {
+            // Fails if the caller has left, who then needs no status.
+            drop(answers.send(Err(end)).await);
+        }
+    });
+    ReceiverStream::new(receiver)
+}
+
+async fn run(
+    service: MessengerService,
+    mut requests: Streaming<pb::SendBulkMessagesRequest>,
+    answers: &Answers,
+) -> Result<(), Status> {
+    let first = requests.message().await?.and_then(|request| request.frame);
+    let Some(Frame::Start(start)) = first else {
+        return Err(status::protocol_violation("the first frame must be start"));
+    };
+    let mut bulk = Bulk::new(service, *start).map_err(status::status)?;
+    let accepted = pb::BulkAccepted {
+        bulk_id: bulk.bulk_id.clone(),
+        max_in_flight: i32::try_from(bulk.service.bulk_in_flight_max).unwrap_or(i32::MAX),
+    };
+    let result = match send(answers, Answer::Accepted(accepted)).await {
+        Ok(()) => bulk.pump(requests, answers).await,
+        Err(gone) => Err(gone),
+    };
+    // Drops what still waits if the stream ended early; what was started is finished by its lane.
+    bulk.service.dispatcher.cancel_bulk(&bulk.page.id, bulk.number);
+    result
+}
+
+async fn send(answers: &Answers, frame: Answer) -> Result<(), Status> {
+    let response = pb::SendBulkMessagesResponse { frame: Some(frame) };
+    answers.send(Ok(response)).await.map_err(|_| Status::cancelled("the caller has left"))
+}
+
+/// What items have unless they bring their own.
+#[derive(Debug)]
+struct Defaults {
+    action: Option<Arc<Action>>,
+    options: Option<Arc<Options>>,
+    deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Bulk {
+    service: MessengerService,
+    page: Arc<Page>,
+    bulk_id: String,
+    number: u64,
+    defaults: Defaults,
+    /// Items of the last frame that have found no room yet, with their index in it.
+    pending: VecDeque<(usize, pb::BulkItem)>,
+    /// How many items carry an id that is in flight: one is sent, each gets the result.
+    in_flight: HashMap<BulkItemId, u64>,
+    settled: Settled,
+    counts: pb::BulkCounts,
+    outcome_sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>,
+    outcomes: mpsc::UnboundedReceiver<(BulkItemId, Outcome)>,
+}
+
+impl Bulk {
+    fn new(service: MessengerService, start: pb::BulkStart) -> Result<Self, SendError> {
+        let page = service.pages.resolve(&start.page_id)?;
+        let mut violations = Violations::default();
+        if !start.bulk_id.is_empty() {
+            violations.add("start.bulk_id", "resuming bulks is not supported by this server: leave it empty");
+        }
+        if start.quick_reply_mapping.is_some() {
+            violations.add("start.quick_reply_mapping", NO_TEMPLATING);
+        }
+        let defaults = defaults(&start, &mut violations);
+        if !violations.is_empty() {
+            return Err(violations.into_error());
+        }
+        let number = service.dispatcher.new_bulk();
+        let (outcome_sender, outcomes) = mpsc::unbounded_channel();
+        Ok(Self {
+            page,
+            bulk_id: made_up_bulk_id(number),
+            number,
+            defaults,
+            pending: VecDeque::new(),
+            in_flight: HashMap::new(),
+            settled: Settled::new(service.bulk_in_flight_max),
+            counts: pb::BulkCounts::default(),
+            outcome_sender,
+            outcomes,
+            service,
+        })
+    }
+
+    /// Reads and answers until every item has its result.
+    async fn pump(
+        &mut self,
+        mut requests: Streaming<pb::SendBulkMessagesRequest>,
+        answers: &Answers,
+    ) -> Result<(), Status> {
+        let draining = self.service.draining.clone();
+        let mut is_open = true;
+        let mut outcomes = Vec::with_capacity(RESULTS_PER_FRAME_MAX);
+        loop {
+            self.admit();
+            if draining.is_cancelled() {
+                self.refuse_pending();
+                is_open = false;
+            }
+            if !is_open && self.pending.is_empty() && self.in_flight.is_empty() && self.outcomes.is_empty() {
+                break;
+            }
+            tokio::select! {
+                count = self.outcomes.recv_many(&mut outcomes, RESULTS_PER_FRAME_MAX) => {
+                    debug_assert!(count > 0, "the bulk holds a sender itself");
+                    let results = self.settle(outcomes.drain(..));
+                    send(answers, Answer::Results(pb::BulkResults { results })).await?;
+                }
+                request = requests.message(), if is_open && self.pending.is_empty() => match request? {
+                    None => is_open = false,
+                    Some(request) => self.take(request)?,
+                },
+                () = draining.cancelled(), if is_open => {}
+                () = answers.closed() => return Err(Status::cancelled("the caller has left")),
+            }
+        }
+        if draining.is_cancelled() {
+            return Err(status::status(SendError {
+                retry_after: Some(Duration::from_secs(1)),
+                ..SendError::new(Reason::Draining, "this replica is shutting down: open the bulk again")
+            }));
+        }
+        send(answers, Answer::Summary(pb::BulkSummary { counts: Some(self.counts) })).await
+    }
+
+    fn take(&mut self, request: pb::SendBulkMessagesRequest) -> Result<(), Status> {
+        match request.frame {
+            Some(Frame::Items(items)) => {
+                self.pending = items.items.into_iter().enumerate().collect();
+                Ok(())
+            }
+            Some(Frame::Start(_)) => {
+                Err(status::protocol_violation("start must be sent once, as the first frame"))
+            }
+            None => Err(status::protocol_violation("a frame must be start or items")),
+        }
+    }
+
+    /// Queues pending items as far as there is room.
+    fn admit(&mut self) {
+        let mut admitted = Vec::new();
+        while self.in_flight.len() < self.service.bulk_in_flight_max
+            && let Some((index, item)) = self.pending.pop_front()
+        {
+            let item_id: BulkItemId = item.item_id.as_str().into();
+            if let Some(outcome) = self.settled.get(&item_id) {
+                self.in_flight.insert(item_id.clone(), 1);
+                drop(self.outcome_sender.send((item_id, outcome)));
+                continue;
+            }
+            match self.in_flight.entry(item_id.clone()) {
+                Entry::Occupied(mut occurrences) => {
+                    *occurrences.get_mut() += 1;
+                    continue;
+                }
+                Entry::Vacant(vacant) => drop(vacant.insert(1)),
+            }
+            let reply = Reply::to_bulk(item_id, self.outcome_sender.clone());
+            match self.message(item, index) {
+                Ok(message) => admitted.push(Queued {
+                    message,
+                    source: Source::Bulk(self.number),
+                    deadline: self.defaults.deadline,
+                    reply,
+                }),
+                Err(error) => reply.answer(Outcome::Rejected(error)),
+            }
+        }
+        if !admitted.is_empty() {
+            self.service.dispatcher.queue(&self.page.id, admitted);
+        }
+    }
+
+    fn refuse_pending(&mut self) {
+        for (_, item) in std::mem::take(&mut self.pending) {
+            let item_id: BulkItemId = item.item_id.into();
+            *self.in_flight.entry(item_id.clone()).or_default() += 1;
+            let draining = Outcome::not_sent(Reason::Draining, "this replica is shutting down: try again");
+            drop(self.outcome_sender.send((item_id, draining)));
+        }
+    }
+
+    fn message(&self, item: pb::BulkItem, index: usize) -> Result<Message, SendError> {
+        let at = format!("items[{index}]");
+        let mut violations = Violations::default();
+        if item.item_id.is_empty() {
+            violations.add(format!("{at}.item_id"), "must not be empty");
+        }
+        convert::check_id(&item.item_id, &format!("{at}.item_id"), &mut violations);
+        if item.variables.is_some() {
+            violations.add(format!("{at}.variables"), NO_TEMPLATING);
+        }
+        let recipient = convert::recipient(item.recipient, &format!("{at}.recipient"), &mut violations);
+        let (options, options_field) = match (item.options, &self.defaults.options) {
+            (None, Some(options)) => (options.clone(), "start.options".to_owned()),
+            (own, _) => {
+                let field = format!("{at}.options");
+                (Arc::new(convert::options(own, &field, &mut violations)), field)
+            }
+        };
+        let action = match (item.action, &self.defaults.action) {
+            (None, Some(action)) => Some(action.clone()),
+            (own, _) => {
+                convert::action(own.and_then(|action| action.kind), &format!("{at}.action."), &mut violations)
+                    .map(Arc::new)
+            }
+        };
+        if let Some(action) = &action {
+            check_together(&options, action, &options_field, &mut violations);
+        }
+        match (recipient, action) {
+            (Some(recipient), Some(action)) if violations.is_empty() => {
+                Ok(Message { recipient, options, action })
+            }
+            _ => Err(violations.into_error()),
+        }
+    }
+
+    /// Makes a result for every item that carries one of these ids.
+    fn settle(&mut self, outcomes: impl Iterator<Item = (BulkItemId, Outcome)>) -> Vec<pb::ItemResult> {
+        let mut results = Vec::with_capacity(RESULTS_PER_FRAME_MAX);
+        for (item_id, outcome) in outcomes {
+            let occurrences = self.in_flight.remove(&item_id).unwrap_or_default();
+            for _ in 0..occurrences {
+                self.count(&outcome);
+                results.push(status::item_result(item_id.to_string(), outcome.clone()));
+            }
+            self.settled.insert(item_id, outcome);
+        }
+        results
+    }
+
+    fn count(&mut self, outcome: &Outcome) {
+        let count = match outcome {
+            Outcome::Sent(_) => &mut self.counts.sent,
+            Outcome::Rejected(_) => &mut self.counts.rejected,
+            Outcome::Failed(_) => &mut self.counts.failed,
+            Outcome::Unknown(_) => &mut self.counts.unknown,
+            Outcome::NotSent(_) => &mut self.counts.not_sent,
+        };
+        *count += 1;
+    }
+}
+
+fn defaults(start: &pb::BulkStart, violations: &mut Violations) -> Defaults {
+    let options = start
+        .options
+        .as_ref()
+        .map(|options| Arc::new(convert::options(Some(options.clone()), "start.options", violations)));
+    let action = start
+        .action
+        .as_ref()
+        .and_then(|action| convert::action(action.kind.clone(), "start.action.", violations).map(Arc::new));
+    if let (Some(options), Some(action)) = (&options, &action) {
+        check_together(options, action, "start.options", violations);
+    }
+    let deadline = start.expire_time.and_then(|expire_time| match SystemTime::try_from(expire_time) {
+        Ok(expire_time) => {
+            let left = expire_time.duration_since(SystemTime::now()).unwrap_or_default();
+            Instant::now().checked_add(left)
+        }
+        Err(_) => {
+            violations.add("start.expire_time", "is not a time that can be represented");
+            None
+        }
+    });
+    Defaults { action, options, deadline }
+}
+
+/// A bulk that was opened without a name gets one that no other has.
+fn made_up_bulk_id(number: u64) -> String {
+    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    format!("bulk-{}-{number}", since_epoch.as_micros())
+}
+
+/// The latest outcomes, so that an id that comes again soon is not sent again.
+#[derive(Debug)]
+struct Settled {
+    outcomes: HashMap<BulkItemId, Outcome>,
+    order: VecDeque<BulkItemId>,
+    capacity: usize,
+}
+
+impl Settled {
+    fn new(capacity: usize) -> Self {
+        Self { outcomes: HashMap::new(), order: VecDeque::new(), capacity }
+    }
+
+    fn get(&self, item_id: &str) -> Option<Outcome> {
+        self.outcomes.get(item_id).cloned()
+    }
+
+    fn insert(&mut self, item_id: BulkItemId, outcome: Outcome) {
+        if self.outcomes.insert(item_id.clone(), outcome).is_some() {
+            return;
+        }
+        self.order.push_back(item_id);
+        if self.order.len() > self.capacity
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.outcomes.remove(&oldest);
+        }
+    }
+}

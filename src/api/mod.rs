@@ -1,0 +1,20 @@
+//! The gRPC room: protobuf in, protobuf out.
+//!
+//! [`service`] answers the calls, [`bulk`] runs the stream, [`convert`] turns protobuf into messages that may be
+//! sent, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
+
+pub mod bulk;
+pub mod convert;
+pub mod health;
+pub mod service;
+pub mod status;
+
+/// The contract as generated from `proto/messenger/v1`.
+pub mod pb {
+    // Generated: its documentation is the proto comments.
+    #![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm, missing_debug_implementations)]
+    tonic::include_proto!("messenger.v1");
+
+    /// Descriptors of the contract, for reflection.
+    pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}

@@ -1,0 +1,231 @@
+//! The calls of the contract. Each is: convert, queue, await the outcome, answer.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::metadata::MetadataMap;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::convert::{self, NO_TEMPLATING};
+use super::pb::{self, action::Kind};
+use super::{bulk, status};
+use crate::dispatch::{Dispatcher, Queued, Reply, Source};
+use crate::error::{Outcome, Receipt, SendError, Violations};
+use crate::graph::client::Client;
+use crate::graph::request;
+use crate::message::{Message, check_together};
+use crate::pages::Pages;
+
+/// The service: what its calls share.
+#[derive(Clone, Debug)]
+pub struct MessengerService {
+    /// The configured pages.
+    pub pages: Arc<Pages>,
+    /// Sends messages.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Knows the address of the call that a preview shows.
+    pub graph: Arc<Client>,
+    /// Items that one bulk stream may have in flight.
+    pub bulk_in_flight_max: usize,
+    /// Cancelled when the service shuts down.
+    pub draining: CancellationToken,
+}
+
+/// The frame that the four unary requests share.
+struct UnaryRequest {
+    request_id: String,
+    page_id: String,
+    recipient: Option<pb::Recipient>,
+    options: Option<pb::SendOptions>,
+    kind: Option<Kind>,
+    template_variables: Option<prost_types::Struct>,
+    validate_only: bool,
+    deadline: Option<Instant>,
+}
+
+/// What a unary send ends with, if not with an error.
+enum Answer {
+    Receipt(pb::Receipt),
+    Preview(pb::Preview),
+}
+
+impl MessengerService {
+    async fn send(&self, request: UnaryRequest) -> Result<Answer, Status> {
+        self.try_send(request).await.map_err(status::status)
+    }
+
+    async fn try_send(&self, request: UnaryRequest) -> Result<Answer, SendError> {
+        let page = self.pages.resolve(&request.page_id)?;
+        let (deadline, validate_only) = (request.deadline, request.validate_only);
+        let message = message(request)?;
+        if validate_only {
+            let body_json = request::body_json(&message).unwrap_or_default();
+            return Ok(Answer::Preview(pb::Preview { url: self.graph.messages_url(&page), body_json }));
+        }
+        self.dispatcher.check_unary_room(&page.id)?;
+        let (sender, outcome) = oneshot::channel();
+        let queued = Queued { message, source: Source::Unary, deadline, reply: Reply::to_unary(sender) };
+        self.dispatcher.queue(&page.id, vec![queued]);
+        let receipt: Receipt = outcome
+            .await
+            .unwrap_or_else(|_| Outcome::unknown("the message was lost by a bug"))
+            .into_result()?;
+        Ok(Answer::Receipt(status::receipt(receipt)))
+    }
+}
+
+/// Checks a request as a whole.
+fn message(request: UnaryRequest) -> Result<Message, SendError> {
+    let mut violations = Violations::default();
+    if !request.request_id.is_empty() {
+        violations.add("request_id", "idempotent sends are not supported by this server: leave it empty");
+    }
+    if request.template_variables.is_some() {
+        violations.add("template_variables", NO_TEMPLATING);
+    }
+    let recipient = convert::recipient(request.recipient, "recipient", &mut violations);
+    let options = convert::options(request.options, "options", &mut violations);
+    let action = convert::action(request.kind, "", &mut violations);
+    if let Some(action) = &action {
+        check_together(&options, action, "options", &mut violations);
+    }
+    match (recipient, action) {
+        (Some(recipient), Some(action)) if violations.is_empty() => {
+            Ok(Message { recipient, options: Arc::new(options), action: Arc::new(action) })
+        }
+        _ => Err(violations.into_error()),
+    }
+}
+
+/// The deadline that the caller set, if any (gRPC over HTTP/2, `grpc-timeout`).
+fn deadline(metadata: &MetadataMap) -> Option<Instant> {
+    let timeout = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (amount, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
+    let amount: u64 = amount.parse().ok()?;
+    let timeout = match unit {
+        "H" => Duration::from_secs(amount.checked_mul(3600)?),
+        "M" => Duration::from_secs(amount.checked_mul(60)?),
+        "S" => Duration::from_secs(amount),
+        "m" => Duration::from_millis(amount),
+        "u" => Duration::from_micros(amount),
+        "n" => Duration::from_nanos(amount),
+        _ => return None,
+    };
+    Instant::now().checked_add(timeout)
+}
+
+/// A unary call: takes its request apart, sends, and answers. The four differ in their action only.
+macro_rules! unary {
+    ($self:ident, $request:ident, $field:ident, $kind:expr, $response:ident, $result:ident) => {{
+        let deadline = deadline($request.metadata());
+        let request = $request.into_inner();
+        let answer = $self
+            .send(UnaryRequest {
+                request_id: request.request_id,
+                page_id: request.page_id,
+                recipient: request.recipient,
+                options: request.options,
+                kind: request.$field.map($kind),
+                template_variables: request.template_variables,
+                validate_only: request.validate_only,
+                deadline,
+            })
+            .await?;
+        let result = match answer {
+            Answer::Receipt(receipt) => pb::$result::Result::Receipt(receipt),
+            Answer::Preview(preview) => pb::$result::Result::Preview(preview),
+        };
+        Ok(Response::new(pb::$response { result: Some(result) }))
+    }};
+}
+
+#[tonic::async_trait]
+impl pb::messenger_service_server::MessengerService for MessengerService {
+    async fn send_text_message(
+        &self,
+        request: Request<pb::SendTextMessageRequest>,
+    ) -> Result<Response<pb::SendTextMessageResponse>, Status> {
+        unary!(self, request, text, Kind::Text, SendTextMessageResponse, send_text_message_response)
+    }
+
+    async fn send_media_message(
+        &self,
+        request: Request<pb::SendMediaMessageRequest>,
+    ) -> Result<Response<pb::SendMediaMessageResponse>, Status> {
+        unary!(self, request, media, Kind::Media, SendMediaMessageResponse, send_media_message_response)
+    }
+
+    async fn send_sender_action(
+        &self,
+        request: Request<pb::SendSenderActionRequest>,
+    ) -> Result<Response<pb::SendSenderActionResponse>, Status> {
+        unary!(
+            self,
+            request,
+            sender_action,
+            Kind::SenderAction,
+            SendSenderActionResponse,
+            send_sender_action_response
+        )
+    }
+
+    async fn send_template_message(
+        &self,
+        request: Request<pb::SendTemplateMessageRequest>,
+    ) -> Result<Response<pb::SendTemplateMessageResponse>, Status> {
+        unary!(
+            self,
+            request,
+            template,
+            Kind::Template,
+            SendTemplateMessageResponse,
+            send_template_message_response
+        )
+    }
+
+    type SendBulkMessagesStream = ReceiverStream<Result<pb::SendBulkMessagesResponse, Status>>;
+
+    async fn send_bulk_messages(
+        &self,
+        request: Request<Streaming<pb::SendBulkMessagesRequest>>,
+    ) -> Result<Response<Self::SendBulkMessagesStream>, Status> {
+        // The response goes out before the first frame is read: some clients wait for it before they write.
+        Ok(Response::new(bulk::start(self.clone(), request.into_inner())))
+    }
+
+    async fn get_bulk(&self, _: Request<pb::GetBulkRequest>) -> Result<Response<pb::Bulk>, Status> {
+        Err(status::not_supported("this server keeps no record of bulks"))
+    }
+
+    async fn list_bulk_results(
+        &self,
+        _: Request<pb::ListBulkResultsRequest>,
+    ) -> Result<Response<pb::ListBulkResultsResponse>, Status> {
+        Err(status::not_supported("this server keeps no record of bulks"))
+    }
+
+    async fn list_pages(
+        &self,
+        _: Request<pb::ListPagesRequest>,
+    ) -> Result<Response<pb::ListPagesResponse>, Status> {
+        let pages = self.pages.list().into_iter().map(|page| {
+            let load = self.dispatcher.load(&page.id);
+            pb::Page {
+                id: page.id.clone(),
+                title: page.title.clone(),
+                notes: page.notes.clone(),
+                graph_version: page.graph_version.clone(),
+                state: pb::page::State::Active.into(),
+                rate_per_second: i32::try_from(page.rate_per_second).unwrap_or(i32::MAX),
+                media_rate_per_second: i32::try_from(page.media_rate_per_second).unwrap_or(i32::MAX),
+                queued: i64::try_from(load.queued).unwrap_or(i64::MAX),
+                in_flight: i64::try_from(load.in_flight).unwrap_or(i64::MAX),
+                ..pb::Page::default()
+            }
+        });
+        Ok(Response::new(pb::ListPagesResponse { pages: pages.collect() }))
+    }
+}

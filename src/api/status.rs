@@ -1,0 +1,181 @@
+//! Outcomes as gRPC: the only file that names gRPC codes.
+
+use prost::Message;
+use prost_types::Any;
+use tonic::{Code, Status};
+use tonic_types::pb as rpc;
+
+use super::{convert, pb};
+use crate::error::{GraphError, Outcome, Reason, Receipt, SendError, Violation};
+use crate::limits::{ERROR_DETAILS_BYTES_MAX, VIOLATIONS_MAX};
+
+/// Domain of the `google.rpc.ErrorInfo` of every error.
+const ERROR_DOMAIN: &str = "messenger-connector";
+/// Characters that an error keeps of each of Graph's texts.
+const GRAPH_TEXT_LENGTH_MAX: usize = 200;
+
+/// The contract's table from reasons to codes.
+fn code(reason: Reason) -> Code {
+    match reason {
+        Reason::InvalidArgument => Code::InvalidArgument,
+        Reason::RequestIdReused => Code::AlreadyExists,
+        Reason::RequestInProgress => Code::Aborted,
+        Reason::Unauthenticated => Code::Unauthenticated,
+        Reason::PermissionDenied => Code::PermissionDenied,
+        Reason::PageNotFound | Reason::RecipientNotFound | Reason::AttachmentNotFound => Code::NotFound,
+        Reason::PageTokenInvalid
+        | Reason::PagePermissionMissing
+        | Reason::PageRestricted
+        | Reason::OutsideWindow
+        | Reason::RecipientUnavailable
+        | Reason::ThreadControlledElsewhere
+        | Reason::GraphRejected => Code::FailedPrecondition,
+        Reason::RateLimited => Code::ResourceExhausted,
+        Reason::GraphUnavailable | Reason::Draining | Reason::LedgerUnavailable => Code::Unavailable,
+        Reason::OutcomeUnknown => Code::Unknown,
+        Reason::Expired => Code::DeadlineExceeded,
+        Reason::Internal => Code::Internal,
+    }
+}
+
+fn pb_reason(reason: Reason) -> pb::ErrorReason {
+    match reason {
+        Reason::InvalidArgument => pb::ErrorReason::InvalidArgument,
+        Reason::RequestIdReused => pb::ErrorReason::RequestIdReused,
+        Reason::RequestInProgress => pb::ErrorReason::RequestInProgress,
+        Reason::Unauthenticated => pb::ErrorReason::Unauthenticated,
+        Reason::PermissionDenied => pb::ErrorReason::PermissionDenied,
+        Reason::PageNotFound => pb::ErrorReason::PageNotFound,
+        Reason::PageTokenInvalid => pb::ErrorReason::PageTokenInvalid,
+        Reason::PagePermissionMissing => pb::ErrorReason::PagePermissionMissing,
+        Reason::PageRestricted => pb::ErrorReason::PageRestricted,
+        Reason::OutsideWindow => pb::ErrorReason::OutsideWindow,
+        Reason::RecipientUnavailable => pb::ErrorReason::RecipientUnavailable,
+        Reason::ThreadControlledElsewhere => pb::ErrorReason::ThreadControlledElsewhere,
+        Reason::RecipientNotFound => pb::ErrorReason::RecipientNotFound,
+        Reason::AttachmentNotFound => pb::ErrorReason::AttachmentNotFound,
+        Reason::RateLimited => pb::ErrorReason::RateLimited,
+        Reason::GraphUnavailable => pb::ErrorReason::GraphUnavailable,
+        Reason::OutcomeUnknown => pb::ErrorReason::OutcomeUnknown,
+        Reason::GraphRejected => pb::ErrorReason::GraphRejected,
+        Reason::Draining => pb::ErrorReason::Draining,
+        Reason::LedgerUnavailable => pb::ErrorReason::LedgerUnavailable,
+        Reason::Expired => pb::ErrorReason::Expired,
+        Reason::Internal => pb::ErrorReason::Internal,
+    }
+}
+
+/// The error that a unary call ends with: standard details for generic tooling, and our own for typed clients.
+pub fn status(error: SendError) -> Status {
+    let code = code(error.reason);
+    let error = send_error(error);
+    let reason = error.reason().as_str_name().trim_start_matches("ERROR_REASON_").to_owned();
+    let metadata = error.graph.iter().flat_map(|graph| {
+        [
+            ("graphCode".to_owned(), graph.code.to_string()),
+            ("graphSubcode".to_owned(), graph.subcode.to_string()),
+        ]
+    });
+    let info = rpc::ErrorInfo { reason, domain: ERROR_DOMAIN.to_owned(), metadata: metadata.collect() };
+    let mut details = vec![any("google.rpc.ErrorInfo", &info)];
+    if !error.violations.is_empty() {
+        let field_violations = error.violations.iter().map(|violation| rpc::bad_request::FieldViolation {
+            field: violation.field.clone(),
+            description: violation.description.clone(),
+            ..Default::default()
+        });
+        let bad_request = rpc::BadRequest { field_violations: field_violations.collect() };
+        details.push(any("google.rpc.BadRequest", &bad_request));
+    }
+    if let Some(retry_delay) = error.retry_after {
+        details.push(any("google.rpc.RetryInfo", &rpc::RetryInfo { retry_delay: Some(retry_delay) }));
+    }
+    details.push(any("messenger.v1.SendError", &error));
+    let status = rpc::Status { code: code.into(), message: error.message.clone(), details };
+    Status::with_details(code, error.message, status.encode_to_vec().into())
+}
+
+/// The protocol of the bulk stream was broken.
+pub fn protocol_violation(message: &'static str) -> Status {
+    status(SendError::new(Reason::InvalidArgument, message))
+}
+
+/// The call needs a part of the service that this server does not have.
+pub fn not_supported(message: &'static str) -> Status {
+    Status::unimplemented(message)
+}
+
+fn any(name: &str, message: &impl Message) -> Any {
+    Any { type_url: format!("type.googleapis.com/{name}"), value: message.encode_to_vec() }
+}
+
+/// The error as the contract has it.
+pub fn send_error(error: SendError) -> pb::SendError {
+    pb::SendError {
+        reason: pb_reason(error.reason).into(),
+        retryable: error.reason.is_retryable(),
+        message: error.message.into_owned(),
+        retry_after: error.retry_after.and_then(|wait| wait.try_into().ok()),
+        graph: error.graph.map(|graph| graph_error(*graph)),
+        violations: capped(error.violations),
+    }
+}
+
+fn graph_error(graph: GraphError) -> pb::GraphError {
+    let cut = |text: String| text.chars().take(GRAPH_TEXT_LENGTH_MAX).collect();
+    pb::GraphError {
+        code: graph.code,
+        subcode: graph.subcode,
+        r#type: cut(graph.kind),
+        message: cut(graph.message),
+        fbtrace_id: cut(graph.fbtrace_id),
+        user_title: cut(graph.user_title),
+        user_message: cut(graph.user_message),
+    }
+}
+
+/// As many violations as fit, and one more that counts the rest. They go over the wire twice.
+fn capped(violations: Vec<Violation>) -> Vec<pb::FieldViolation> {
+    let total = violations.len();
+    let mut bytes = 0;
+    let mut capped: Vec<pb::FieldViolation> = violations
+        .into_iter()
+        .map(|violation| pb::FieldViolation { field: violation.field, description: violation.description })
+        .take_while(|violation| {
+            bytes += 2 * (violation.encoded_len() + 8);
+            bytes <= ERROR_DETAILS_BYTES_MAX - 1024
+        })
+        .take(VIOLATIONS_MAX)
+        .collect();
+    if capped.len() < total {
+        let rest = total - capped.len();
+        capped.push(pb::FieldViolation { field: String::new(), description: format!("and {rest} more") });
+    }
+    capped
+}
+
+/// A receipt as the contract has it.
+pub fn receipt(receipt: Receipt) -> pb::Receipt {
+    pb::Receipt {
+        message_id: receipt.message_id,
+        recipient_id: receipt.recipient_id,
+        attachment_id: receipt.attachment_id,
+        replayed: receipt.replayed,
+        attempts: i32::try_from(receipt.attempts).unwrap_or(i32::MAX),
+        sent_time: Some(convert::timestamp(receipt.sent_time)),
+    }
+}
+
+/// The result of a bulk item.
+pub fn item_result(item_id: String, outcome: Outcome) -> pb::ItemResult {
+    use pb::item_result::Outcome as Pb;
+
+    let (state, outcome) = match outcome {
+        Outcome::Sent(proof) => (pb::ItemState::Sent, Pb::Receipt(receipt(proof))),
+        Outcome::Rejected(error) => (pb::ItemState::Rejected, Pb::Error(send_error(error))),
+        Outcome::Failed(error) => (pb::ItemState::Failed, Pb::Error(send_error(error))),
+        Outcome::Unknown(error) => (pb::ItemState::Unknown, Pb::Error(send_error(error))),
+        Outcome::NotSent(error) => (pb::ItemState::NotSent, Pb::Error(send_error(error))),
+    };
+    pb::ItemResult { item_id, state: state.into(), outcome: Some(outcome) }
+}

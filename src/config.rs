@@ -1,0 +1,117 @@
+//! Options of `serve`. Each one's environment variable is its name with the prefix `CONNECTOR_`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use secrecy::SecretString;
+
+use crate::limits::BULK_IN_FLIGHT_DEFAULT;
+use crate::pages::{GRAPH_VERSION_DEFAULT, PAGE_ID_ME, Page, Source};
+
+/// Options of the service.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ServeOptions {
+    /// Address to listen on for gRPC; without credentials a loopback one
+    #[arg(long, env = "CONNECTOR_LISTEN", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+
+    /// Take calls from other machines without asking for credentials
+    #[arg(long, env = "CONNECTOR_INSECURE_NO_AUTH")]
+    pub insecure_no_auth: bool,
+
+    /// Graph host; `messenger-connector sandbox` stands in for Meta's
+    #[arg(
+        long,
+        env = "CONNECTOR_GRAPH_URL",
+        default_value = "https://graph.facebook.com",
+        value_name = "URL"
+    )]
+    pub graph_url: String,
+
+    /// TOML file of pages; watched, so that a rotated token is live without a restart
+    #[arg(long, env = "CONNECTOR_PAGES", value_name = "FILE")]
+    pub pages: Option<PathBuf>,
+
+    /// Access token of the only page, if there is no file of pages; prefer the environment variable, because
+    /// other users of the machine can see options
+    #[arg(
+        long,
+        env = "PAGE_ACCESS_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        conflicts_with = "pages"
+    )]
+    pub page_access_token: Option<SecretString>,
+
+    /// Id of the only page
+    #[arg(long, env = "CONNECTOR_PAGE_ID", default_value = PAGE_ID_ME, value_name = "ID")]
+    pub page_id: String,
+
+    /// Graph version that calls of the only page ask for
+    #[arg(long, env = "CONNECTOR_GRAPH_VERSION", default_value = GRAPH_VERSION_DEFAULT, value_name = "VERSION")]
+    pub graph_version: String,
+
+    /// File with the app secret of the only page; makes calls carry an appsecret_proof
+    #[arg(long, env = "CONNECTOR_APP_SECRET_FILE", value_name = "FILE")]
+    pub app_secret_file: Option<PathBuf>,
+
+    /// Items that one bulk stream may have in flight; bounds its memory to about 2 KiB each
+    #[arg(long, env = "CONNECTOR_BULK_IN_FLIGHT_MAX", default_value_t = BULK_IN_FLIGHT_DEFAULT, value_name = "ITEMS",
+          value_parser = in_flight_max)]
+    pub bulk_in_flight_max: usize,
+
+    /// How long a shutdown may wait for calls and streams to end
+    #[arg(long, env = "CONNECTOR_DRAIN_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS")]
+    pub drain_timeout_ms: u64,
+}
+
+fn in_flight_max(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(items @ 1..=1_000_000) => Ok(items),
+        _ => Err("must be a whole number from 1 to 1000000".to_owned()),
+    }
+}
+
+impl ServeOptions {
+    /// Checks what clap cannot.
+    ///
+    /// # Errors
+    /// If the address can be reached from other machines and nobody would have to show credentials.
+    pub fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.listen.ip().is_loopback() || self.insecure_no_auth,
+            "--listen {} can be reached from other machines, and no credentials are configured: listen on \
+             127.0.0.1, or say --insecure-no-auth if the network keeps strangers out",
+            self.listen
+        );
+        let url = url::Url::parse(&self.graph_url).context("--graph-url")?;
+        ensure!(
+            matches!(url.scheme(), "http" | "https") && url.has_host(),
+            "--graph-url must look like https://graph.facebook.com"
+        );
+        Ok(())
+    }
+
+    /// Where the pages come from.
+    ///
+    /// # Errors
+    /// If neither a token nor a file is given, or the token has a wrong form.
+    pub fn pages_source(&self) -> anyhow::Result<Source> {
+        if let Some(path) = &self.pages {
+            return Ok(Source::File(path.clone()));
+        }
+        let token = self.page_access_token.clone().context(
+            "no page is configured: set PAGE_ACCESS_TOKEN in the environment for one page, or give --pages FILE \
+             for many",
+        )?;
+        let page = Page::single(&self.page_id, token, self.app_secret_file.as_deref(), &self.graph_version)?;
+        Ok(Source::Single(Box::new(page)))
+    }
+
+    /// How long a shutdown may wait.
+    pub fn drain_timeout(&self) -> Duration {
+        Duration::from_millis(self.drain_timeout_ms)
+    }
+}

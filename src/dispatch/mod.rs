@@ -1,0 +1,103 @@
+//! Decides what is sent when: a [`lane`] per page, [`call`]s that carry what the lane picked.
+//!
+//! A lane picks, a call sends and answers. Whoever queued a message gets exactly one [`Outcome`] for it, and may
+//! leave before that.
+
+mod call;
+mod lane;
+mod queued;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio_util::sync::CancellationToken;
+
+pub use queued::{BulkItemId, Queued, Reply, Source};
+
+use crate::error::{Reason, SendError};
+use crate::graph::client::Client;
+use crate::limits::UNARY_QUEUED_MAX;
+use crate::pages::Pages;
+
+/// Takes messages and sees to it that they are sent.
+#[derive(Debug)]
+pub struct Dispatcher {
+    context: Arc<Context>,
+    lanes: Mutex<HashMap<String, lane::Handle>>,
+    bulk_number: AtomicU64,
+}
+
+/// What every lane and call shares.
+#[derive(Debug)]
+struct Context {
+    pages: Arc<Pages>,
+    graph: Arc<Client>,
+    draining: CancellationToken,
+}
+
+/// What waits and what is being sent on one page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Messages that wait to be sent.
+    pub queued: usize,
+    /// Messages being sent.
+    pub in_flight: usize,
+}
+
+impl Dispatcher {
+    /// A dispatcher that starts nothing new once `draining` is cancelled: what waits then ends as not sent.
+    pub fn new(pages: Arc<Pages>, graph: Arc<Client>, draining: CancellationToken) -> Self {
+        Self {
+            context: Arc::new(Context { pages, graph, draining }),
+            lanes: Mutex::default(),
+            bulk_number: AtomicU64::default(),
+        }
+    }
+
+    /// A number for a new bulk stream, unique in this process.
+    pub fn new_bulk(&self) -> u64 {
+        self.bulk_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Queues messages on the lane of a page, in order. Every one of them is answered.
+    pub fn queue(&self, page_id: &str, messages: Vec<Queued>) {
+        self.lane(page_id).queue(messages);
+    }
+
+    /// Makes room for one unary message on the lane of a page.
+    ///
+    /// # Errors
+    /// [`Reason::RateLimited`] if too many wait already.
+    pub fn check_unary_room(&self, page_id: &str) -> Result<(), SendError> {
+        if self.lane(page_id).load().queued < UNARY_QUEUED_MAX {
+            return Ok(());
+        }
+        let message = format!("{UNARY_QUEUED_MAX} messages of this page wait already: send them more slowly");
+        Err(SendError {
+            retry_after: Some(std::time::Duration::from_secs(1)),
+            ..SendError::new(Reason::RateLimited, message)
+        })
+    }
+
+    /// Drops what waits of a bulk whose stream has gone; what is being sent is finished.
+    pub fn cancel_bulk(&self, page_id: &str, bulk_number: u64) {
+        self.lane(page_id).cancel_bulk(bulk_number);
+    }
+
+    /// What waits and what is being sent on the lane of a page.
+    pub fn load(&self, page_id: &str) -> Load {
+        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.get(page_id).map(lane::Handle::load).unwrap_or_default()
+    }
+
+    fn lane(&self, page_id: &str) -> lane::Handle {
+        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lane) = lanes.get(page_id) {
+            return lane.clone();
+        }
+        let lane = lane::Handle::start(page_id, self.context.clone());
+        lanes.insert(page_id.to_owned(), lane.clone());
+        lane
+    }
+}

@@ -1,0 +1,80 @@
+//! A message on its way, and the promise that whoever queued it gets exactly one outcome.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::error::{Outcome, Reason, SendError};
+use crate::message::Message;
+
+/// A message that waits to be sent.
+#[derive(Debug)]
+pub struct Queued {
+    /// The message.
+    pub message: Message,
+    /// Who queued it.
+    pub source: Source,
+    /// It is not sent after this.
+    pub deadline: Option<Instant>,
+    /// Where its outcome goes.
+    pub reply: Reply,
+}
+
+/// Who queued a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A unary call.
+    Unary,
+    /// The bulk stream with this number.
+    Bulk(u64),
+}
+
+/// Name of an item within its bulk.
+pub type BulkItemId = Arc<str>;
+
+/// Where an outcome goes. Dropped without an answer, it answers by itself.
+#[derive(Debug)]
+pub struct Reply(Option<ReplyTo>);
+
+#[derive(Debug)]
+enum ReplyTo {
+    Unary(oneshot::Sender<Outcome>),
+    Bulk(BulkItemId, mpsc::UnboundedSender<(BulkItemId, Outcome)>),
+}
+
+impl Reply {
+    /// To a unary call.
+    pub fn to_unary(sender: oneshot::Sender<Outcome>) -> Self {
+        Self(Some(ReplyTo::Unary(sender)))
+    }
+
+    /// To a bulk stream.
+    pub fn to_bulk(item_id: BulkItemId, sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>) -> Self {
+        Self(Some(ReplyTo::Bulk(item_id, sender)))
+    }
+
+    /// Hands over the outcome. Whoever waited for it may have left.
+    pub fn answer(mut self, outcome: Outcome) {
+        self.deliver(outcome);
+    }
+
+    fn deliver(&mut self, outcome: Outcome) {
+        match self.0.take() {
+            Some(ReplyTo::Unary(sender)) => drop(sender.send(outcome)),
+            Some(ReplyTo::Bulk(item_id, sender)) => drop(sender.send((item_id, outcome))),
+            None => {}
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if self.0.is_some() {
+            self.deliver(Outcome::Unknown(SendError::new(
+                Reason::Internal,
+                "the message was lost on its way by a bug: it may have been sent",
+            )));
+        }
+    }
+}

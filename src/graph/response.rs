@@ -1,0 +1,261 @@
+//! Graph's answers, and the one table of its error codes (Meta's Messenger error codes of 2026-06-25, its generic
+//! error table and rate limiting guide).
+//!
+//! A code is matched by number, never by text: subcode before code, then `is_transient`, then the HTTP status.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::error::{GraphError, Reason, SendError};
+use crate::message::Action;
+
+/// What Graph said about one message.
+#[derive(Debug, PartialEq)]
+pub enum Verdict {
+    /// Graph took it.
+    Accepted(Accepted),
+    /// Graph did not take it, or nobody can tell.
+    Refused(Refusal),
+}
+
+/// The ids of a message that Graph took. Empty where Graph gives none.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Empty for a sender action.
+    pub message_id: String,
+    /// Empty for user_ref and phone recipients.
+    pub recipient_id: String,
+    /// Empty unless the media is reusable.
+    pub attachment_id: String,
+}
+
+/// Why there is no receipt, and what that means for the message.
+#[derive(Debug, PartialEq)]
+pub struct Refusal {
+    /// The reason, for the caller.
+    pub error: SendError,
+    /// The consequence, for the dispatcher.
+    pub disposition: Disposition,
+}
+
+/// What to do with a message that was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Graph refused it for good.
+    Final,
+    /// Graph could not fetch its media; one more try is worth it.
+    OnceMore,
+    /// Surely not sent, because of this message or recipient; later it may be.
+    Later,
+    /// Surely not sent, because the page is over its limits.
+    Throttled,
+    /// Surely not sent, because of the network or a passing fault.
+    Transient,
+    /// Surely not sent, and no message of the page will be until its operator acts.
+    PageStopped,
+    /// It may have been sent.
+    Unknown,
+}
+
+use Disposition::{Final, Later, OnceMore, PageStopped, Throttled, Unknown};
+
+type Row = (i32, Option<i32>, Reason, Disposition);
+
+/// Rows for a code together with a subcode.
+#[rustfmt::skip]
+const CODE_AND_SUBCODE: &[Row] = &[
+    (1,   Some(99),      Reason::PagePermissionMissing, Final),
+    (1,   Some(2018382), Reason::InvalidArgument,       Final),  // instant form: wrong id
+    (1,   Some(1357046), Reason::OutcomeUnknown,        Unknown), // documented: everything was sent
+    (2,   Some(2018344), Reason::GraphRejected,         Final),  // label terms not accepted by the page's admin
+    (4,   Some(2018354), Reason::RateLimited,           Later),  // too early for this person
+    (100, Some(33),      Reason::GraphRejected,         Final),
+    (200, Some(2018028), Reason::PagePermissionMissing, Final),
+    (613, Some(2018338), Reason::RateLimited,           Later),  // abusive tag rate towards this person
+    (613, Some(1893016), Reason::RateLimited,           Later),  // repeated opt-in request
+];
+
+/// Rows for a subcode, whatever code it comes with: Meta pairs some with several.
+#[rustfmt::skip]
+const SUBCODE: &[(i32, Reason, Disposition)] = &[
+    (2018278, Reason::OutsideWindow,             Final),
+    (2018065, Reason::OutsideWindow,             Final),
+    (2534022, Reason::OutsideWindow,             Final),
+    (2018108, Reason::RecipientUnavailable,      Final),
+    (1545041, Reason::RecipientUnavailable,      Final),
+    (1893015, Reason::RecipientUnavailable,      Final),     // stopped this topic
+    (2534041, Reason::RecipientUnavailable,      Final),     // closed their inbox to apps
+    (2018300, Reason::ThreadControlledElsewhere, Final),
+    (2018321, Reason::ThreadControlledElsewhere, Final),
+    (2534037, Reason::ThreadControlledElsewhere, Final),
+    (1893063, Reason::PageRestricted,            PageStopped),
+    (1404170, Reason::GraphRejected,             Final),     // no opt-in requests; other sends work
+    (2018001, Reason::RecipientNotFound,         Final),
+    (2018074, Reason::AttachmentNotFound,        Final),
+    (2018008, Reason::InvalidArgument,           OnceMore),  // media not fetched
+    (2018294, Reason::InvalidArgument,           OnceMore),  // video not fetched in time
+    (2534001, Reason::GraphRejected,             Final),     // thread deleted
+    (2534029, Reason::PagePermissionMissing,     Final),
+    (2018171, Reason::PagePermissionMissing,     Final),
+    (2018234, Reason::PagePermissionMissing,     Final),
+    (2018336, Reason::GraphRejected,             Final),     // privacy rule of the person's country
+    (2534077, Reason::GraphRejected,             Final),
+];
+
+/// Rows for a code alone.
+#[rustfmt::skip]
+const CODE: &[(i32, Reason, Disposition)] = &[
+    (1,       Reason::OutcomeUnknown,        Unknown),
+    (2,       Reason::OutcomeUnknown,        Unknown),
+    (3,       Reason::PagePermissionMissing, Final),
+    (4,       Reason::RateLimited,           Throttled),
+    (9,       Reason::RateLimited,           Later),     // opt-in requests only
+    (10,      Reason::PagePermissionMissing, Final),
+    (17,      Reason::RateLimited,           Throttled),
+    (32,      Reason::RateLimited,           Throttled),
+    (100,     Reason::InvalidArgument,       Final),
+    (102,     Reason::PageTokenInvalid,      PageStopped),
+    (190,     Reason::PageTokenInvalid,      PageStopped),
+    (194,     Reason::InvalidArgument,       Final),
+    (341,     Reason::RateLimited,           Throttled),
+    (368,     Reason::PageRestricted,        PageStopped),
+    (551,     Reason::RecipientUnavailable,  Final),
+    (613,     Reason::RateLimited,           Throttled),
+    (1200,    Reason::OutcomeUnknown,        Unknown),
+    (2022,    Reason::PagePermissionMissing, Final),
+    (10303,   Reason::InvalidArgument,       Final),
+    (10900,   Reason::GraphRejected,         Final),     // private reply already made
+    (10903,   Reason::GraphRejected,         Final),
+    (36000,   Reason::InvalidArgument,       Final),     // image too large
+    (80001,   Reason::RateLimited,           Throttled),
+    (80002,   Reason::RateLimited,           Throttled),
+    (80006,   Reason::RateLimited,           Throttled),
+    (1545041, Reason::RecipientUnavailable,  Final),
+    (2018144, Reason::RateLimited,           Later),
+    (2018300, Reason::ThreadControlledElsewhere, Final),
+    (2018321, Reason::ThreadControlledElsewhere, Final),
+];
+
+/// Looks a Graph error up.
+fn classify(error: &ErrorBody<'_>, http_status: u16) -> (Reason, Disposition) {
+    let pair = CODE_AND_SUBCODE
+        .iter()
+        .find(|(code, subcode, ..)| *code == error.code && *subcode == error.error_subcode);
+    if let Some((_, _, reason, disposition)) = pair {
+        return (*reason, *disposition);
+    }
+    if let Some((_, reason, disposition)) =
+        SUBCODE.iter().find(|(subcode, ..)| Some(*subcode) == error.error_subcode)
+    {
+        return (*reason, *disposition);
+    }
+    if let Some((_, reason, disposition)) = CODE.iter().find(|(code, ..)| *code == error.code) {
+        return (*reason, *disposition);
+    }
+    match (error.code, http_status) {
+        (200..=299, _) => (Reason::PagePermissionMissing, Final),
+        _ if error.is_transient => (Reason::GraphUnavailable, Disposition::Transient),
+        (_, 429) => (Reason::RateLimited, Throttled),
+        (_, 500..) => (Reason::OutcomeUnknown, Unknown),
+        _ => (Reason::GraphRejected, Final),
+    }
+}
+
+#[derive(Deserialize)]
+struct AnswerBody<'a> {
+    #[serde(borrow)]
+    error: Option<ErrorBody<'a>>,
+    #[serde(borrow, default)]
+    message_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    recipient_id: Cow<'a, str>,
+    /// A string in answers to sends, a number in webhooks: both are taken.
+    attachment_id: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody<'a> {
+    code: i32,
+    error_subcode: Option<i32>,
+    #[serde(default)]
+    is_transient: bool,
+    #[serde(borrow, default)]
+    r#type: Cow<'a, str>,
+    #[serde(borrow, default)]
+    message: Cow<'a, str>,
+    #[serde(borrow, default)]
+    fbtrace_id: Cow<'a, str>,
+    #[serde(borrow)]
+    error_user_title: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    error_user_msg: Option<Cow<'a, str>>,
+}
+
+/// Reads the answer to one message: of a plain send, or of one entry of a batch.
+pub fn judge(http_status: u16, body: &[u8], action: &Action) -> Verdict {
+    let Ok(answer) = serde_json::from_slice::<AnswerBody<'_>>(body) else {
+        return Verdict::Refused(unreadable(http_status));
+    };
+    // Some proxies turn an error's status into 200: the body decides.
+    if let Some(error) = answer.error {
+        return Verdict::Refused(refusal(error, http_status));
+    }
+    let has_receipt = !answer.message_id.is_empty() || matches!(action, Action::SenderAction(_));
+    if !(200..300).contains(&http_status) || !has_receipt {
+        return Verdict::Refused(unreadable(http_status));
+    }
+    Verdict::Accepted(Accepted {
+        message_id: answer.message_id.into_owned(),
+        recipient_id: answer.recipient_id.into_owned(),
+        attachment_id: match answer.attachment_id {
+            Some(Value::String(id)) => id,
+            Some(Value::Number(id)) => id.to_string(),
+            None | Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => String::new(),
+        },
+    })
+}
+
+/// Reads the answer to a call that was refused as a whole, such as a batch with a bad token.
+pub fn judge_call(http_status: u16, body: &[u8]) -> Refusal {
+    match serde_json::from_slice::<AnswerBody<'_>>(body) {
+        Ok(AnswerBody { error: Some(error), .. }) => refusal(error, http_status),
+        Ok(AnswerBody { error: None, .. }) | Err(_) => unreadable(http_status),
+    }
+}
+
+fn refusal(error: ErrorBody<'_>, http_status: u16) -> Refusal {
+    let (reason, disposition) = classify(&error, http_status);
+    let graph = GraphError {
+        code: error.code,
+        subcode: error.error_subcode.unwrap_or_default(),
+        kind: error.r#type.into_owned(),
+        message: error.message.into_owned(),
+        fbtrace_id: error.fbtrace_id.into_owned(),
+        user_title: error.error_user_title.unwrap_or_default().into_owned(),
+        user_message: error.error_user_msg.unwrap_or_default().into_owned(),
+    };
+    let message = if disposition == Unknown {
+        format!("graph answered code {}, which it also gives for delivered messages", graph.code)
+    } else if graph.subcode == 0 {
+        format!("graph refused the message with code {}", graph.code)
+    } else {
+        format!("graph refused the message with code {}, subcode {}", graph.code, graph.subcode)
+    };
+    Refusal {
+        error: SendError { graph: Some(Box::new(graph)), ..SendError::new(reason, message) },
+        disposition,
+    }
+}
+
+/// An answer that is no Graph answer: a proxy's page, half a body, a success without the ids it must have.
+fn unreadable(http_status: u16) -> Refusal {
+    let (reason, disposition, meaning) = match http_status {
+        429 => (Reason::RateLimited, Throttled, "nothing was sent"),
+        400..=499 => (Reason::GraphRejected, Final, "nothing was sent"),
+        _ => (Reason::OutcomeUnknown, Unknown, "the message may have been delivered"),
+    };
+    let message = format!("the answer with http status {http_status} is not one of graph's: {meaning}");
+    Refusal { error: SendError::new(reason, message), disposition }
+}

@@ -1,0 +1,32 @@
+//! messenger-connector: a gRPC service that sends Facebook Messenger messages and accounts for every one.
+//!
+//! A message crosses the rooms from top to bottom:
+//!
+//! * [`api`] speaks protobuf: it turns requests into messages that may be sent, and outcomes into answers.
+//! * [`dispatch`] decides what is sent when: a lane per page, calls that carry what the lane picked.
+//! * [`graph`] speaks HTTP and Graph JSON: requests, batches, and the table of Graph's error codes.
+//!
+//! What all of them talk about:
+//!
+//! * [`message`] is a message whose every rule has been checked.
+//! * [`error`] is what can become of it.
+//! * [`limits`] names every limit, with its source.
+//!
+//! Around them:
+//!
+//! * [`config`], [`pages`] read the configuration; [`telemetry`] logs; [`server`] puts the rooms together.
+//! * [`sandbox`] is a fake Graph, written from Meta's rules and not from our translation.
+//! * [`cli`] holds the commands other than `serve`.
+
+pub mod api;
+
+pub mod config;
+pub mod dispatch;
+pub mod error;
+pub mod graph;
+pub mod limits;
+pub mod message;
+pub mod pages;
+
+pub mod server;
+pub mod telemetry;

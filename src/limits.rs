@@ -1,0 +1,74 @@
+//! Every limit of the system, with its source. Meta's limits are those of its 2026 documentation.
+
+use std::time::Duration;
+
+/// Characters of a text, counted as Unicode scalar values after rendering. Graph answers "must be less than
+/// or equal to 2000"; whether Meta counts scalar values or UTF-16 units is not documented.
+pub const TEXT_LENGTH_MAX: usize = 2000;
+/// Characters of the metadata (Send API reference).
+pub const METADATA_LENGTH_MAX: usize = 1000;
+/// Quick replies of a message (quick reply page of 2026-06-17; 11 in copies before 2019).
+pub const QUICK_REPLIES_MAX: usize = 13;
+/// Characters of a quick reply payload (quick reply page).
+pub const QUICK_REPLY_PAYLOAD_LENGTH_MAX: usize = 1000;
+/// Messages of one Graph batch call (batch guide).
+pub const BATCH_SIZE_MAX: usize = 50;
+
+/// Elements of a generic or product template (template pages).
+pub const TEMPLATE_ELEMENTS_MAX: usize = 10;
+/// Elements of a receipt template.
+pub const RECEIPT_ELEMENTS_MAX: usize = 100;
+/// Buttons of a template or of one of its elements.
+pub const BUTTONS_MAX: usize = 3;
+/// Fewest images of an image_grid template.
+pub const IMAGE_GRID_IMAGES_MIN: usize = 2;
+/// Most images of an image_grid template.
+pub const IMAGE_GRID_IMAGES_MAX: usize = 6;
+
+/// Characters of a `request_id`, `bulk_id` or `item_id`: room for two UUIDs and a name.
+pub const ID_LENGTH_MAX: usize = 128;
+
+/// Violations that an error names; a last one counts the rest. More would not fit into the 8 KiB of trailers
+/// that Python and C++ clients accept.
+pub const VIOLATIONS_MAX: usize = 25;
+/// Bytes of the error details of one gRPC status, for the same reason.
+pub const ERROR_DETAILS_BYTES_MAX: usize = 4 * 1024;
+
+/// Bytes of one gRPC message in either direction; gRPC's own default, which all clients share.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Streams that one connection may have open.
+pub const CONNECTION_STREAMS_MAX: u32 = 100;
+/// Flow-control window of one stream, in bytes: about 6,500 items of 200 bytes a second at 50 ms round trip.
+pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+/// Flow-control window of one connection, in bytes. The HTTP/2 library ends a connection whose unread small
+/// frames pass half of it, counting 256 bytes for each. Twice what `CONNECTION_STREAMS_MAX` stalled streams of
+/// 40-byte items need: 2 * 100 * (64 KiB / 45) * (512 - 45) = 136 MB. A promise, not an allocation.
+pub const CONNECTION_WINDOW_BYTES: u32 = 160 * 1024 * 1024;
+
+/// Items that one bulk stream may have in flight unless configured otherwise: at 100 ms of Graph latency
+/// enough for 50,000 messages a second, at about 1 KiB each.
+pub const BULK_IN_FLIGHT_DEFAULT: usize = 5000;
+/// Item results that one frame carries at most: about 100 KiB.
+pub const RESULTS_PER_FRAME_MAX: usize = 500;
+/// Unary messages of one page that may wait; more are refused with RATE_LIMITED.
+pub const UNARY_QUEUED_MAX: usize = 10_000;
+/// Graph calls that one page may have in flight: sixteen batches of 50 at 100 ms are 8,000 messages a second.
+pub const PAGE_CALLS_IN_FLIGHT_MAX: usize = 16;
+/// Of these, the ones that bulk messages leave free for unary ones.
+pub const PAGE_CALLS_UNARY_RESERVED: usize = 4;
+
+/// How long to wait for a TCP and TLS connection to Graph.
+pub const GRAPH_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for Graph's answer.
+pub const GRAPH_CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait for the answer to a media message: Graph fetches the media first, for up to 75 seconds.
+pub const GRAPH_MEDIA_CALL_TIMEOUT: Duration = Duration::from_secs(90);
+/// Bytes of a Graph answer that are read: a batch of 50 answers with headers is about 60 KiB.
+pub const GRAPH_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How often the pages file and the secrets it names are read again. Mounted Kubernetes secrets change by
+/// symbolic link, which file notifications miss.
+pub const PAGES_RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+/// Characters of a page id.
+pub const PAGE_ID_LENGTH_MAX: usize = 64;
+/// Characters of a recipient's identifier; Meta documents none. Real ones have at most a few dozen.
+pub const RECIPIENT_LENGTH_MAX: usize = 1000;

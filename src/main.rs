@@ -1,0 +1,3 @@
+//! The command `messenger-connector`.
+
+fn main() {}

@@ -1,0 +1,305 @@
+//! The configured pages and their secrets: one from the environment, or many from a TOML file that is watched.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, bail, ensure};
+use arc_swap::ArcSwap;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Reason, SendError};
+use crate::limits::{PAGE_ID_LENGTH_MAX, PAGES_RELOAD_INTERVAL};
+
+/// Graph version unless configured otherwise.
+pub const GRAPH_VERSION_DEFAULT: &str = "v25.0";
+/// Id of a single page that was configured without one: Graph resolves `/me` to the token's page.
+pub const PAGE_ID_ME: &str = "me";
+/// Messages per second of one page (Messenger rate limits, 2026-03-23: 300 Send API calls per second). Above 40
+/// per second Meta stops updating the page's inbox.
+const RATE_PER_SECOND_DEFAULT: u32 = 300;
+/// Audio and video messages per second of one page (same source).
+const MEDIA_RATE_PER_SECOND_DEFAULT: u32 = 10;
+
+/// A Facebook page that this service sends for.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Graph's id of the page, or [`PAGE_ID_ME`].
+    pub id: String,
+    /// For people.
+    pub title: String,
+    /// For people.
+    pub notes: String,
+    /// Page access token.
+    pub access_token: SecretString,
+    /// Secret of the app that the token was issued for; makes calls carry an `appsecret_proof`.
+    pub app_secret: Option<SecretString>,
+    /// Graph version to ask for, such as `v25.0`.
+    pub graph_version: String,
+    /// Messages per second; 0 for no limit.
+    pub rate_per_second: u32,
+    /// Audio and video messages per second; 0 for no limit.
+    pub media_rate_per_second: u32,
+}
+
+/// Where the pages come from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// One page, given by the environment and options.
+    Single(Box<Page>),
+    /// Many pages, from a TOML file.
+    File(PathBuf),
+}
+
+/// The pages as they are at the moment.
+#[derive(Debug)]
+pub struct Pages {
+    source: Source,
+    current: ArcSwap<Loaded>,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    /// In the order of the file.
+    pages: Vec<Arc<Page>>,
+    by_id: HashMap<String, Arc<Page>>,
+    /// Hash of everything that was read.
+    digest: [u8; 32],
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PagesFile {
+    #[serde(default)]
+    page: Vec<PageEntry>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageEntry {
+    id: String,
+    #[serde(default)]
+    title: String,
+    #[serde(default)]
+    notes: String,
+    access_token_file: Option<PathBuf>,
+    access_token_env: Option<String>,
+    app_secret_file: Option<PathBuf>,
+    graph_version: Option<String>,
+    rate_per_second: Option<u32>,
+    media_rate_per_second: Option<u32>,
+}
+
+impl Pages {
+    /// Reads the pages.
+    ///
+    /// # Errors
+    /// Names the first thing that is wrong: an unreadable file, a missing or empty token, a duplicate id.
+    pub fn load(source: Source) -> anyhow::Result<Arc<Self>> {
+        let loaded = Loaded::read(&source)?;
+        Ok(Arc::new(Self { source, current: ArcSwap::from_pointee(loaded) }))
+    }
+
+    /// The page with this id.
+    pub fn get(&self, id: &str) -> Option<Arc<Page>> {
+        self.current.load().by_id.get(id).cloned()
+    }
+
+    /// The page that a request means: the one it names, or the only one if it names none.
+    ///
+    /// # Errors
+    /// [`Reason::PageNotFound`].
+    pub fn resolve(&self, id: &str) -> Result<Arc<Page>, SendError> {
+        let current = self.current.load();
+        let found = match (id, current.pages.as_slice()) {
+            ("", [only]) => Some(only.clone()),
+            ("", _) => None,
+            (id, _) => current.by_id.get(id).cloned(),
+        };
+        found.ok_or_else(|| {
+            SendError::new(
+                Reason::PageNotFound,
+                if id.is_empty() {
+                    "page_id must be set unless exactly one page is configured: list the pages to see their ids"
+                } else {
+                    "no page with this page_id is configured: list the pages to see their ids"
+                },
+            )
+        })
+    }
+
+    /// All pages, in the order of the configuration.
+    pub fn list(&self) -> Vec<Arc<Page>> {
+        self.current.load().pages.clone()
+    }
+
+    /// Reads the file again and again, and takes it over when it or a secret that it names has changed. A file
+    /// that cannot be used leaves the pages as they are. Never returns.
+    pub async fn watch(self: Arc<Self>) {
+        let mut last_error = None;
+        let mut interval = tokio::time::interval(PAGES_RELOAD_INTERVAL);
+        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            let source = self.source.clone();
+            let Ok(read) = tokio::task::spawn_blocking(move || Loaded::read(&source)).await else {
+                continue;
+            };
+            match read {
+                Ok(loaded) if loaded.digest == self.current.load().digest => last_error = None,
+                Ok(loaded) => {
+                    tracing::info!(pages = loaded.pages.len(), "pages reloaded");
+                    self.current.store(Arc::new(loaded));
+                    last_error = None;
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    if last_error.as_ref() != Some(&error) {
+                        tracing::error!(%error, "pages file cannot be used: the pages stay as they were");
+                        last_error = Some(error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Page {
+    /// The page that the environment and options give.
+    ///
+    /// # Errors
+    /// If the token, the id or the version has a wrong form.
+    pub fn single(
+        id: &str,
+        access_token: SecretString,
+        app_secret_file: Option<&Path>,
+        graph_version: &str,
+    ) -> anyhow::Result<Self> {
+        let page = Self {
+            id: id.to_owned(),
+            title: String::new(),
+            notes: String::new(),
+            access_token: checked_secret(access_token.expose_secret()).context("PAGE_ACCESS_TOKEN")?,
+            app_secret: app_secret_file.map(|path| read_secret(path, &mut Sha256::new())).transpose()?,
+            graph_version: graph_version.to_owned(),
+            rate_per_second: RATE_PER_SECOND_DEFAULT,
+            media_rate_per_second: MEDIA_RATE_PER_SECOND_DEFAULT,
+        };
+        page.check()?;
+        Ok(page)
+    }
+
+    fn from_entry(entry: PageEntry, folder: &Path, digest: &mut Sha256) -> anyhow::Result<Self> {
+        let access_token = match (&entry.access_token_file, &entry.access_token_env) {
+            (Some(path), None) => read_secret(&folder.join(path), digest)?,
+            (None, Some(name)) => {
+                let token = secret_from_environment(name)
+                    .with_context(|| format!("access_token_env: {name} is not set in the environment"))?;
+                digest.update(token.expose_secret());
+                checked_secret(token.expose_secret())
+                    .with_context(|| format!("environment variable {name}"))?
+            }
+            (None, None) | (Some(_), Some(_)) => {
+                bail!("needs exactly one of access_token_file and access_token_env")
+            }
+        };
+        let page = Self {
+            id: entry.id,
+            title: entry.title,
+            notes: entry.notes,
+            access_token,
+            app_secret: entry
+                .app_secret_file
+                .map(|path| read_secret(&folder.join(path), digest))
+                .transpose()?,
+            graph_version: entry.graph_version.unwrap_or_else(|| GRAPH_VERSION_DEFAULT.to_owned()),
+            rate_per_second: entry.rate_per_second.unwrap_or(RATE_PER_SECOND_DEFAULT),
+            media_rate_per_second: entry.media_rate_per_second.unwrap_or(MEDIA_RATE_PER_SECOND_DEFAULT),
+        };
+        page.check()?;
+        Ok(page)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let is_id_character = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+        ensure!(
+            !self.id.is_empty()
+                && self.id.len() <= PAGE_ID_LENGTH_MAX
+                && self.id.chars().all(is_id_character),
+            "id must be 1 to {PAGE_ID_LENGTH_MAX} letters, digits, '-' or '_', such as 106540452240"
+        );
+        let version_is_valid = self
+            .graph_version
+            .strip_prefix('v')
+            .and_then(|version| version.split_once('.'))
+            .is_some_and(|(major, minor)| major.parse::<u16>().is_ok() && minor.parse::<u16>().is_ok());
+        ensure!(version_is_valid, "graph_version must look like {GRAPH_VERSION_DEFAULT}");
+        Ok(())
+    }
+}
+
+impl Loaded {
+    fn read(source: &Source) -> anyhow::Result<Self> {
+        match source {
+            Source::Single(page) => Self::new(vec![page.as_ref().clone()], Sha256::new()),
+            Source::File(path) => {
+                let mut digest = Sha256::new();
+                let text = std::fs::read_to_string(path)
+                    .with_context(|| format!("cannot read {}", path.display()))?;
+                digest.update(&text);
+                let file: PagesFile =
+                    toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+                let folder = path.parent().unwrap_or(Path::new(""));
+                let pages = file
+                    .page
+                    .into_iter()
+                    .map(|entry| {
+                        let place = format!("in {}, page {}", path.display(), entry.id);
+                        Page::from_entry(entry, folder, &mut digest).context(place)
+                    })
+                    .collect::<anyhow::Result<Vec<_>>>()?;
+                ensure!(!pages.is_empty(), "{} has no [[page]]", path.display());
+                Self::new(pages, digest)
+            }
+        }
+    }
+
+    fn new(pages: Vec<Page>, digest: Sha256) -> anyhow::Result<Self> {
+        let pages: Vec<Arc<Page>> = pages.into_iter().map(Arc::new).collect();
+        let mut by_id = HashMap::with_capacity(pages.len());
+        for page in &pages {
+            let duplicate = by_id.insert(page.id.clone(), page.clone());
+            ensure!(duplicate.is_none(), "page {} is configured twice", page.id);
+        }
+        Ok(Self { pages, by_id, digest: digest.finalize().into() })
+    }
+}
+
+fn read_secret(path: &Path, digest: &mut Sha256) -> anyhow::Result<SecretString> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    digest.update(&text);
+    checked_secret(&text).with_context(|| path.display().to_string())
+}
+
+/// A secret without the newline that editors put behind it.
+fn checked_secret(text: &str) -> anyhow::Result<SecretString> {
+    let secret = text.trim();
+    ensure!(!secret.is_empty(), "is empty");
+    ensure!(secret.chars().all(|c| c.is_ascii_graphic()), "holds a character that a token cannot have");
+    Ok(secret.into())
+}
+
+#[allow(clippy::disallowed_methods)] // the pages file names the variable, so clap cannot read it
+fn secret_from_environment(name: &str) -> Option<SecretString> {
+    std::env::var(name).ok().map(Into::into)
+}
+
+#[cfg(test)]
+impl Page {
+    /// A page for tests.
+    pub(crate) fn sample(id: &str) -> Self {
+        Self::single(id, "token".into(), None, GRAPH_VERSION_DEFAULT).unwrap()
+    }
+}
