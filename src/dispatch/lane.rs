@@ -252,3 +252,6 @@ fn obey(lane: &mut Lane, command: Command, counters: &Counters) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

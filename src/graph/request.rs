@@ -275,3 +275,6 @@ fn sender_action_name(sender_action: SenderAction) -> &'static str {
         SenderAction::MarkSeen => "mark_seen",
     }
 }
+
+#[cfg(test)]
+mod tests;

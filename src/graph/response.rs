@@ -259,3 +259,6 @@ fn unreadable(http_status: u16) -> Refusal {
     let message = format!("the answer with http status {http_status} is not one of graph's: {meaning}");
     Refusal { error: SendError::new(reason, message), disposition }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,3 +43,6 @@ pub fn timestamp(time: SystemTime) -> prost_types::Timestamp {
         nanos: since_epoch.subsec_nanos() as i32,
     }
 }
+
+#[cfg(test)]
+mod tests;
