@@ -27,6 +27,7 @@ pub mod graph;
 pub mod limits;
 pub mod message;
 pub mod pages;
+pub mod sandbox;
 
 pub mod server;
 pub mod telemetry;

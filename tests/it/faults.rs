@@ -1,0 +1,134 @@
+//! Every fault that Graph can show, and what the caller is told: the same in a unary call, in a bulk, and in a batch.
+
+use messenger_connector::api::pb::{self, ErrorReason, ItemState};
+use tonic::Code;
+
+use crate::harness::{self, BulkAnswer, item, items_frame, send_error, start_frame, text_request};
+
+type Row = (&'static str, ItemState, ErrorReason, Code);
+
+/// Faults that strike a message wherever it is.
+#[rustfmt::skip]
+const MESSAGE_FAULTS: &[Row] = &[
+    ("fail-100",          ItemState::Failed,  ErrorReason::InvalidArgument,           Code::InvalidArgument),
+    ("fail-190-463",      ItemState::NotSent, ErrorReason::PageTokenInvalid,          Code::FailedPrecondition),
+    ("fail-102",          ItemState::NotSent, ErrorReason::PageTokenInvalid,          Code::FailedPrecondition),
+    ("fail-3",            ItemState::Failed,  ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
+    ("fail-10",           ItemState::Failed,  ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
+    ("fail-230",          ItemState::Failed,  ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
+    ("fail-368",          ItemState::NotSent, ErrorReason::PageRestricted,            Code::FailedPrecondition),
+    ("fail-10-1893063",   ItemState::NotSent, ErrorReason::PageRestricted,            Code::FailedPrecondition),
+    ("fail-10-2018278",   ItemState::Failed,  ErrorReason::OutsideWindow,             Code::FailedPrecondition),
+    ("fail-551",          ItemState::Failed,  ErrorReason::RecipientUnavailable,      Code::FailedPrecondition),
+    ("fail-551-1545041",  ItemState::Failed,  ErrorReason::RecipientUnavailable,      Code::FailedPrecondition),
+    ("fail-10-2018108",   ItemState::Failed,  ErrorReason::RecipientUnavailable,      Code::FailedPrecondition),
+    ("fail-10-2018300",   ItemState::Failed,  ErrorReason::ThreadControlledElsewhere, Code::FailedPrecondition),
+    ("fail-100-2018001",  ItemState::Failed,  ErrorReason::RecipientNotFound,         Code::NotFound),
+    ("fail-100-2018074",  ItemState::Failed,  ErrorReason::AttachmentNotFound,        Code::NotFound),
+    ("throttle-always",   ItemState::NotSent, ErrorReason::RateLimited,               Code::ResourceExhausted),
+    ("fail-613",          ItemState::NotSent, ErrorReason::RateLimited,               Code::ResourceExhausted),
+    ("fail-4",            ItemState::NotSent, ErrorReason::RateLimited,               Code::ResourceExhausted),
+    ("transient-1000",    ItemState::NotSent, ErrorReason::GraphUnavailable,          Code::Unavailable),
+    ("fail-1",            ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+    ("fail-2",            ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+    ("fail-1200",         ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+    ("maybe-1357046",     ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+    ("fail-10900",        ItemState::Failed,  ErrorReason::GraphRejected,             Code::FailedPrecondition),
+    ("error-200",         ItemState::Failed,  ErrorReason::RecipientNotFound,         Code::NotFound),
+    ("html-502",          ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+    ("html-200",          ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+    ("empty-200",         ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+    ("no-id",             ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+    ("server-500",        ItemState::Unknown, ErrorReason::OutcomeUnknown,            Code::Unknown),
+];
+
+/// Faults that strike the whole call.
+#[rustfmt::skip]
+const CALL_FAULTS: &[Row] = &[
+    ("reset-before",  ItemState::Unknown, ErrorReason::OutcomeUnknown, Code::Unknown),
+    ("reset-after",   ItemState::Unknown, ErrorReason::OutcomeUnknown, Code::Unknown),
+    ("reset-in-body", ItemState::Unknown, ErrorReason::OutcomeUnknown, Code::Unknown),
+];
+
+fn error_of<'a>(answer: &'a BulkAnswer, item_id: &str) -> (ItemState, &'a pb::SendError) {
+    let result = answer.result(item_id);
+    match &result.outcome {
+        Some(pb::item_result::Outcome::Error(error)) => (result.state(), error),
+        other => panic!("{item_id}: {other:?}"),
+    }
+}
+
+/// What must be equal however a message is sent. Graph gives every answer an id of its own.
+fn comparable(error: &pb::SendError) -> pb::SendError {
+    let mut error = error.clone();
+    if let Some(graph) = &mut error.graph {
+        graph.fbtrace_id.clear();
+    }
+    error
+}
+
+#[tokio::test]
+async fn unary_bulk_and_batch_tell_the_same_of_the_same_fault() {
+    let stack = harness::start().await;
+    for (fault, state, reason, code) in MESSAGE_FAULTS.iter().chain(CALL_FAULTS).copied() {
+        let unary = text_request(&format!("{fault}.unary"), "x");
+        let status = stack.client.clone().send_text_message(unary).await.unwrap_err();
+        let unary = send_error(&status);
+        assert_eq!((status.code(), unary.reason()), (code, reason), "{fault}: {status:?}");
+
+        let alone =
+            stack.bulk(vec![start_frame("x"), items_frame(vec![item("a", &format!("{fault}.bulk"))])]).await;
+        let (bulk_state, bulk) = error_of(&alone, "a");
+        assert_eq!(bulk_state, state, "{fault}");
+        assert_eq!(comparable(bulk), comparable(&unary), "{fault}");
+
+        let neighbours = vec![item("a", &format!("{fault}.batch")), item("b", &format!("{fault}-neighbour"))];
+        let batch = stack.bulk(vec![start_frame("x"), items_frame(neighbours)]).await;
+        let (batch_state, batched) = error_of(&batch, "a");
+        assert_eq!((batch_state, batched.reason()), (state, reason), "{fault} in a batch");
+        assert_eq!(batched.retryable, unary.retryable, "{fault} in a batch");
+    }
+    let safe = |row: &&Row| matches!(row.1, ItemState::Unknown);
+    assert!(MESSAGE_FAULTS.iter().filter(safe).count() > 0);
+}
+
+#[tokio::test]
+async fn a_fault_of_one_entry_leaves_its_batch_alone() {
+    let stack = harness::start().await;
+    let items = MESSAGE_FAULTS.iter().enumerate().flat_map(|(n, row)| {
+        [item(&format!("bad-{n}"), &format!("{}.x", row.0)), item(&format!("good-{n}"), &format!("good-{n}"))]
+    });
+    let answer = stack.bulk(vec![start_frame("x"), items_frame(items.collect())]).await;
+    for (n, (fault, state, reason, _)) in MESSAGE_FAULTS.iter().enumerate() {
+        let (found, error) = error_of(&answer, &format!("bad-{n}"));
+        assert_eq!((found, error.reason()), (*state, *reason), "{fault}");
+        assert_eq!(answer.result(&format!("good-{n}")).state(), ItemState::Sent, "beside {fault}");
+    }
+}
+
+#[tokio::test]
+async fn an_empty_batch_entry_is_unknown_and_never_sent_again() {
+    let stack = harness::start().await;
+    let items = vec![item("null", "null-in-batch.1"), item("good", "2")];
+    let answer = stack.bulk(vec![start_frame("x"), items_frame(items)]).await;
+    let (state, error) = error_of(&answer, "null");
+    assert_eq!(
+        (state, error.reason(), error.retryable),
+        (ItemState::Unknown, ErrorReason::OutcomeUnknown, false)
+    );
+    assert_eq!(answer.result("good").state(), ItemState::Sent);
+    let state = stack.sandbox("/sandbox/state").await;
+    assert_eq!((state["delivered"].as_i64(), state["duplicates"].as_i64()), (Some(2), Some(0)), "{state}");
+}
+
+#[tokio::test]
+async fn a_graph_that_is_not_there_sent_nothing() {
+    // Nothing listens on the port of a listener that is gone.
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let graph_url = format!("http://{gone}");
+    let stack = harness::start_with(&["--page-access-token", "token", "--graph-url", &graph_url]).await;
+    let status = stack.client.clone().send_text_message(text_request("1", "x")).await.unwrap_err();
+    let error = send_error(&status);
+    assert_eq!((status.code(), error.reason()), (Code::Unavailable, ErrorReason::GraphUnavailable));
+    assert!(error.retryable);
+}

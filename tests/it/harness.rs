@@ -1,0 +1,181 @@
+//! Starts a sandbox and a service on free ports, and talks to them as a caller would.
+
+use clap::Parser;
+use messenger_connector::api::pb;
+use messenger_connector::api::pb::messenger_service_client::MessengerServiceClient;
+use messenger_connector::config::ServeOptions;
+use messenger_connector::sandbox::{self, Sandbox};
+use messenger_connector::server::Server;
+use prost::Message;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tonic::Status;
+use tonic::transport::Channel;
+
+pub type Client = MessengerServiceClient<Channel>;
+
+/// A sandbox and a service, stopped when dropped.
+pub struct Stack {
+    pub client: Client,
+    pub sandbox_url: String,
+    pub address: String,
+    pub shutdown: CancellationToken,
+    _stop: DropGuard,
+    pub served: tokio::task::JoinHandle<anyhow::Result<()>>,
+}
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    serve: ServeOptions,
+}
+
+pub fn serve_options(arguments: &[&str]) -> ServeOptions {
+    Arguments::parse_from([&["test", "--listen", "127.0.0.1:0"], arguments].concat()).serve
+}
+
+pub async fn start() -> Stack {
+    start_with(&["--page-access-token", "token"]).await
+}
+
+/// Starts a stack whose service has these options more.
+pub async fn start_with(arguments: &[&str]) -> Stack {
+    let options = sandbox::Options { listen: "127.0.0.1:0".parse().unwrap(), ..sandbox::Options::default() };
+    let sandbox = Sandbox::bind(options).await.unwrap();
+    let sandbox_url = sandbox.url();
+    let shutdown = CancellationToken::new();
+    let stop_sandbox = CancellationToken::new();
+    tokio::spawn(sandbox.serve(stop_sandbox.clone().cancelled_owned()));
+    let graph_url = ["--graph-url", &sandbox_url];
+    let graph_url = if arguments.contains(&"--graph-url") { &[] } else { &graph_url[..] };
+    let options = serve_options(&[graph_url, arguments].concat());
+    let server = Server::bind(options).await.unwrap();
+    let address = format!("http://{}", server.local_addr().unwrap());
+    let served = tokio::spawn(server.serve(shutdown.clone().cancelled_owned()));
+    let client = MessengerServiceClient::connect(address.clone()).await.unwrap();
+    Stack { client, sandbox_url, address, _stop: stop_sandbox.drop_guard(), shutdown, served }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+impl Stack {
+    /// A JSON answer of the sandbox.
+    pub async fn sandbox(&self, path: &str) -> serde_json::Value {
+        let answer = reqwest::get(format!("{}{path}", self.sandbox_url)).await.unwrap();
+        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+    }
+
+    /// The bodies that the sandbox got, in order.
+    pub async fn bodies(&self) -> Vec<serde_json::Value> {
+        let messages = self.sandbox("/sandbox/messages?limit=1000000").await;
+        messages["messages"].as_array().unwrap().iter().map(|message| message["body"].clone()).collect()
+    }
+
+    /// Sends a whole bulk: its frames in order, then half-close. The answer is everything the stream brought.
+    pub async fn bulk(&self, frames: Vec<pb::SendBulkMessagesRequest>) -> BulkAnswer {
+        let mut client = self.client.clone();
+        let responses = client.send_bulk_messages(tokio_stream::iter(frames)).await;
+        let mut answer = BulkAnswer::default();
+        let mut stream = match responses {
+            Ok(responses) => responses.into_inner(),
+            Err(status) => {
+                answer.end = Some(status);
+                return answer;
+            }
+        };
+        loop {
+            use pb::send_bulk_messages_response::Frame;
+            match stream.message().await {
+                Ok(Some(response)) => match response.frame.unwrap() {
+                    Frame::Accepted(accepted) => answer.accepted = Some(accepted),
+                    Frame::Results(results) => answer.results.extend(results.results),
+                    Frame::Summary(summary) => answer.summary = summary.counts,
+                },
+                Ok(None) => return answer,
+                Err(status) => {
+                    answer.end = Some(status);
+                    return answer;
+                }
+            }
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub struct BulkAnswer {
+    pub accepted: Option<pb::BulkAccepted>,
+    pub results: Vec<pb::ItemResult>,
+    pub summary: Option<pb::BulkCounts>,
+    /// The status, if it was not OK.
+    pub end: Option<Status>,
+}
+
+impl BulkAnswer {
+    /// The only result of an item.
+    pub fn result(&self, item_id: &str) -> &pb::ItemResult {
+        let mut results = self.results.iter().filter(|result| result.item_id == item_id);
+        let result = results.next().unwrap_or_else(|| panic!("no result for {item_id}: {self:?}"));
+        assert!(results.next().is_none(), "two results for {item_id}");
+        result
+    }
+}
+
+pub fn psid(id: &str) -> pb::Recipient {
+    pb::Recipient { identifier: Some(pb::recipient::Identifier::Id(id.to_owned())) }
+}
+
+pub fn update() -> pb::SendOptions {
+    pb::SendOptions { messaging_type: pb::MessagingType::Update.into(), ..Default::default() }
+}
+
+pub fn text(text: &str) -> pb::TextMessage {
+    pb::TextMessage { text: text.to_owned(), extras: None }
+}
+
+pub fn text_request(recipient: &str, message: &str) -> pb::SendTextMessageRequest {
+    pb::SendTextMessageRequest {
+        recipient: Some(psid(recipient)),
+        options: Some(update()),
+        text: Some(text(message)),
+        ..Default::default()
+    }
+}
+
+pub fn text_action(message: &str) -> pb::Action {
+    pb::Action { kind: Some(pb::action::Kind::Text(text(message))) }
+}
+
+/// The start of a bulk that sends a text.
+pub fn start_frame(message: &str) -> pb::SendBulkMessagesRequest {
+    frame(pb::BulkStart { action: Some(text_action(message)), options: Some(update()), ..Default::default() })
+}
+
+pub fn frame(start: pb::BulkStart) -> pb::SendBulkMessagesRequest {
+    pb::SendBulkMessagesRequest { frame: Some(pb::send_bulk_messages_request::Frame::Start(Box::new(start))) }
+}
+
+pub fn items_frame(items: Vec<pb::BulkItem>) -> pb::SendBulkMessagesRequest {
+    let items = pb::BulkItems { items };
+    pb::SendBulkMessagesRequest { frame: Some(pb::send_bulk_messages_request::Frame::Items(items)) }
+}
+
+pub fn item(item_id: &str, recipient: &str) -> pb::BulkItem {
+    pb::BulkItem { item_id: item_id.to_owned(), recipient: Some(psid(recipient)), ..Default::default() }
+}
+
+pub fn receipt(response: pb::SendTextMessageResponse) -> pb::Receipt {
+    match response.result {
+        Some(pb::send_text_message_response::Result::Receipt(receipt)) => receipt,
+        other => panic!("no receipt: {other:?}"),
+    }
+}
+
+/// The typed error inside a status, as a client would find it.
+pub fn send_error(status: &Status) -> pb::SendError {
+    let rich = tonic_types::pb::Status::decode(status.details()).unwrap();
+    let any = rich.details.iter().find(|any| any.type_url.ends_with("messenger.v1.SendError"));
+    pb::SendError::decode(any.unwrap_or_else(|| panic!("no SendError: {status:?}")).value.as_slice()).unwrap()
+}

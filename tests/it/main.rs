@@ -1,0 +1,15 @@
+//! Behaviour of the whole service: a real server over a socket, against the sandbox over another.
+
+// A test may panic: that is how it fails.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+// One crate that nobody else uses.
+#![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
+
+mod bulk;
+mod faults;
+mod harness;
+mod pages;
+mod services;
+mod tidy;
+mod unary;
+mod wire;

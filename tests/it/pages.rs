@@ -1,0 +1,100 @@
+//! Pages from a file: many, watched, and without a secret in sight.
+
+use messenger_connector::api::pb;
+use messenger_connector::config::ServeOptions;
+use messenger_connector::server::Server;
+use tonic::Code;
+
+use crate::harness::{self, receipt, send_error, serve_options, text_request};
+
+fn write(folder: &std::path::Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn each_page_sends_with_its_own_token_and_version() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "shop.token", "expired-token\n");
+    write(folder.path(), "news.token", "good-token\n");
+    let pages = "
+        [[page]]
+        id = \"101\"
+        title = \"Shop\"
+        notes = \"orders only\"
+        access_token_file = \"shop.token\"
+        graph_version = \"v24.0\"
+        rate_per_second = 40
+
+        [[page]]
+        id = \"102\"
+        access_token_file = \"news.token\"
+    ";
+    let file = write(folder.path(), "pages.toml", pages);
+    let stack = harness::start_with(&["--pages", &file]).await;
+    let mut client = stack.client.clone();
+
+    let listed = client.list_pages(pb::ListPagesRequest {}).await.unwrap().into_inner().pages;
+    let shop = &listed[0];
+    let shown = [shop.id.as_str(), &shop.title, &shop.notes, &shop.graph_version];
+    assert_eq!(shown, ["101", "Shop", "orders only", "v24.0"]);
+    assert_eq!((shop.rate_per_second, shop.media_rate_per_second), (40, 10));
+    assert!(!format!("{listed:?}").contains("token"), "no secret is shown");
+
+    let to = |page_id: &str| pb::SendTextMessageRequest { page_id: page_id.into(), ..text_request("7", "x") };
+    receipt(client.send_text_message(to("102")).await.unwrap().into_inner());
+    let status = client.send_text_message(to("101")).await.unwrap_err();
+    assert_eq!(send_error(&status).reason(), pb::ErrorReason::PageTokenInvalid);
+    for page_id in ["", "103"] {
+        let status = client.send_text_message(to(page_id)).await.unwrap_err();
+        assert_eq!(status.code(), Code::NotFound, "page_id {page_id:?}");
+    }
+
+    // The token is rotated: the page sends again, without a restart.
+    write(folder.path(), "shop.token", "renewed-token\n");
+    while client.send_text_message(to("101")).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+
+    // A file that cannot be used changes nothing.
+    write(folder.path(), "pages.toml", "[[page]]\nid = \"103\"\n");
+    write(folder.path(), "shop.token", "");
+    tokio::time::sleep(messenger_connector::limits::PAGES_RELOAD_INTERVAL * 2).await;
+    client.send_text_message(to("101")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_wrong_configuration_says_what_is_wrong_and_where() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "token", "t");
+    write(folder.path(), "empty", "\n");
+    let page = |lines: &str| format!("[[page]]\nid = \"1\"\n{lines}\n");
+    let table = [
+        ("", "has no [[page]]"),
+        ("[[page]]\nid = 1", "invalid type"),
+        (&page("acess_token_file = \"token\""), "unknown field `acess_token_file`"),
+        (&page(""), "page 1: needs exactly one of access_token_file and access_token_env"),
+        (&page("access_token_file = \"missing\""), "missing: "),
+        (&page("access_token_file = \"empty\""), "is empty"),
+        (&page("access_token_env = \"NO_SUCH_VARIABLE\""), "NO_SUCH_VARIABLE is not set in the environment"),
+        (
+            &page("access_token_file = \"token\"\ngraph_version = \"25\""),
+            "graph_version must look like v25.0",
+        ),
+        (&page("access_token_file = \"token\"").repeat(2), "page 1 is configured twice"),
+        (&"[[page]]\nid = \"a b\"\naccess_token_file = \"token\"".to_owned(), "id must be 1 to 64 letters"),
+    ]
+    .map(|(text, expected)| (text.to_string(), expected));
+    for (text, expected) in table {
+        let file = write(folder.path(), "pages.toml", &text);
+        let error = format!("{:#}", Server::bind(serve_options(&["--pages", &file])).await.unwrap_err());
+        assert!(error.contains(expected), "{error}\nfor\n{text}");
+    }
+    let error = Server::bind(serve_options(&[])).await.unwrap_err().to_string();
+    assert!(error.contains("PAGE_ACCESS_TOKEN") && error.contains("--pages"), "{error}");
+    let open =
+        ServeOptions { listen: "0.0.0.0:0".parse().unwrap(), ..serve_options(&["--page-access-token", "t"]) };
+    let error = Server::bind(open).await.unwrap_err().to_string();
+    assert!(error.contains("--insecure-no-auth"), "{error}");
+}

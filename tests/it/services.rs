@@ -1,0 +1,61 @@
+//! Standard services: health and reflection.
+
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+
+use tonic::transport::{Channel, Endpoint};
+
+use crate::harness::{self, Stack};
+
+async fn channel(stack: &Stack) -> Channel {
+    Endpoint::from_shared(stack.address.clone()).unwrap().connect().await.unwrap()
+}
+
+#[tokio::test]
+async fn health_tells_liveness_and_readiness_apart() {
+    let stack = harness::start().await;
+    let mut health = HealthClient::new(channel(&stack).await);
+    for service in ["", "liveness", "readiness", "messenger.v1.MessengerService"] {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let status = health.check(request).await.unwrap().into_inner().status();
+        assert_eq!(status, ServingStatus::Serving, "{service:?}");
+    }
+    let mut watch =
+        health.watch(HealthCheckRequest { service: "readiness".into() }).await.unwrap().into_inner();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    stack.shutdown.cancel();
+    assert_eq!(watch.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+}
+
+#[tokio::test]
+async fn a_shutdown_with_a_watcher_and_a_silent_connection_ends() {
+    let mut stack = harness::start_with(&["--page-access-token", "t", "--drain-timeout-ms", "500"]).await;
+    let mut health = HealthClient::new(channel(&stack).await);
+    let _watch = health.watch(HealthCheckRequest { service: "liveness".into() }).await.unwrap();
+    let _silent = tokio::net::TcpStream::connect(stack.address.trim_start_matches("http://")).await.unwrap();
+    stack.shutdown.cancel();
+    (&mut stack.served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn reflection_describes_the_contract() {
+    let stack = harness::start().await;
+    let mut reflection = ServerReflectionClient::new(channel(&stack).await);
+    let request = ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let mut answers =
+        reflection.server_reflection_info(tokio_stream::iter([request])).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap().message_response.unwrap();
+    let MessageResponse::ListServicesResponse(services) = answer else { panic!("{answer:?}") };
+    let names: Vec<_> = services.service.iter().map(|service| service.name.as_str()).collect();
+    for name in ["messenger.v1.MessengerService", "grpc.health.v1.Health"] {
+        assert!(names.contains(&name), "{names:?}");
+    }
+}
