@@ -1,0 +1,48 @@
+# make demo   sandbox, service and a bulk send to 10,000 people: needs Rust and a C compiler only
+# make test   everything that must hold; installs the tools it needs into .tools/
+
+.DELETE_ON_ERROR:
+.PHONY: demo test rust contract tiny-items fmt clean
+
+TOOLS := .tools
+PYTHON := $(TOOLS)/python/bin/python
+BUF := $(TOOLS)/python/bin/buf
+STUBS := $(TOOLS)/stubs
+
+demo:
+	cargo run --release --locked -- demo
+
+test: rust contract tiny-items
+	@echo "all tests passed"
+
+rust:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo test --locked
+
+# The contract: lint, formatting, and no change that breaks a client of the last release.
+contract: $(TOOLS)/python.installed
+	$(BUF) lint
+	$(BUF) format --diff --exit-code
+	$(BUF) breaking --against proto/baseline.binpb
+
+tiny-items: $(STUBS) rust
+	$(PYTHON) tests/python/tiny_items.py target/debug/messenger-connector $(STUBS)
+
+fmt: $(TOOLS)/python.installed
+	cargo fmt
+	$(BUF) format --write
+
+$(STUBS): $(TOOLS)/python.installed $(wildcard proto/messenger/v1/*.proto)
+	rm -rf $@ && mkdir -p $@
+	$(PYTHON) -m grpc_tools.protoc --proto_path=proto --python_out=$@ --grpc_python_out=$@ proto/messenger/v1/*.proto
+
+$(TOOLS)/python.installed: tests/python/requirements.txt
+	@command -v python3 >/dev/null || { echo "make test needs python3: install it (Debian: python3)"; exit 1; }
+	@python3 -c 'import ensurepip, venv' || { echo "make test needs Python's venv (Debian: python3-venv)"; exit 1; }
+	rm -rf $(TOOLS)/python && python3 -m venv $(TOOLS)/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+clean:
+	rm -rf target $(TOOLS)
