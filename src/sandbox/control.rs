@@ -1,4 +1,18 @@
 //! The sandbox's own endpoints, under `/sandbox/`: what it received, its counts, its faults.
+//!
+//! * `GET messages?limit&offset&recipient`: `{"total", "messages": [{"page_id", "version",
+//!   "message_id", "in_batch", "received_at", "body", "appsecret_proof", "authorization"}]}`, oldest
+//!   first; `total` counts the kept messages that match, `received_at` is in milliseconds since the
+//!   Unix epoch, `authorization` is `bearer`, `query` or `body`; at most 1000 without a `limit`.
+//! * `GET state`: `calls`, `plain_calls`, `batch_calls`, `batch_items`, `probes`, `uploads`;
+//!   `delivered`, `duplicates` (deliveries of a page, recipient and body that had been delivered
+//!   before), `refused`, `throttled`, in all and per page under `pages`; `same_recipient_batches`
+//!   (batches with two sends to one recipient); `connections`, `open_connections`.
+//! * `GET rate?page`: `{"bucket_ms", "most_in_one_second", "buckets": [{"start_ms", "count"}]}`, of
+//!   one page or of all; empty buckets are left out.
+//! * `GET faults`, `POST faults`: see `script`. `POST reset`: forgets everything.
+//!
+//! Mistakes are answered with status 400 or 404 and `{"error": "..."}`.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -65,9 +65,16 @@ mod tests {
 
     #[test]
     fn forms_carry_objects_as_json() {
-        let form = form(b"messaging_type=UPDATE&recipient=%7B%22id%22%3A%221%22%7D&message=%7B%22text%22%3A%22a+b%26c%22%7D").unwrap();
-        let expected =
-            json!({"messaging_type": "UPDATE", "recipient": {"id": "1"}, "message": {"text": "a b&c"}});
+        let text = concat!(
+            "messaging_type=UPDATE&recipient=%7B%22id%22%3A%221%22%7D&",
+            "message=%7B%22text%22%3A%22a+b%26c%22%7D"
+        );
+        let form = form(text.as_bytes()).unwrap();
+        let expected = json!({
+            "messaging_type": "UPDATE",
+            "recipient": {"id": "1"},
+            "message": {"text": "a b&c"}
+        });
         assert_eq!(Value::Object(form), expected);
     }
 

@@ -99,8 +99,8 @@ pub(crate) fn execute(shared: &Shared, script: &Script, call: Call) -> Reply {
         Node::Root | Node::Page(_) | Node::Messages(_) | Node::Uploads(_) => {
             let verb = call.method.as_str().to_ascii_lowercase();
             let text = format!(
-                "Unsupported {verb} request. Object does not exist, cannot be loaded due to missing \
-                 permissions, or does not support this operation."
+                "Unsupported {verb} request. Object does not exist, cannot be loaded due to \
+                 missing permissions, or does not support this operation."
             );
             let error = GraphError::known(100, Some(33)).bare_text(text).kind("GraphMethodException");
             Reply::error(&error, &shared.ids)

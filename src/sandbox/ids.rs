@@ -8,8 +8,8 @@ const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmn
 /// Digits in base 62 that hold any `u64`.
 const WIDTH: usize = 11;
 
-/// A source of ids. Two sandboxes give different ids, because each begins with the nanosecond it was
-/// made in.
+/// A source of ids. Two sandboxes give different ids, because each begins with the nanosecond it
+/// was made in.
 #[derive(Debug)]
 pub(crate) struct Ids {
     seed: String,

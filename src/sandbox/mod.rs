@@ -35,6 +35,7 @@ mod state;
 mod target;
 mod version;
 
+use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -50,11 +51,17 @@ use state::Shared;
 pub use version::{GraphVersion, InvalidVersion};
 
 /// A sandbox that listens and is not served yet.
-#[derive(Debug)]
 pub struct Sandbox {
     listener: TcpListener,
     address: SocketAddr,
     shared: Arc<Shared>,
+}
+
+/// Shows the address only: what was received is nobody's business but the asker's.
+impl fmt::Debug for Sandbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Sandbox").field("address", &self.address).finish_non_exhaustive()
+    }
 }
 
 /// Pause after a failed accept: it fails when file descriptors run out, and would at once again.

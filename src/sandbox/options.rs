@@ -22,8 +22,8 @@ pub struct Options {
     #[arg(long, env = "CONNECTOR_SANDBOX_RATE_PER_SECOND", default_value_t = 0)]
     pub rate_per_second: u32,
 
-    /// How many received messages are kept for `GET /sandbox/messages`; the oldest are dropped first,
-    /// counts go on
+    /// How many received messages are kept for `GET /sandbox/messages`; the oldest are dropped
+    /// first, counts go on
     #[arg(long, env = "CONNECTOR_SANDBOX_KEEP", default_value_t = DEFAULT_KEEP)]
     pub keep: usize,
 

@@ -155,7 +155,7 @@ fn deliver(shared: &Shared, page: &Page, call: Call, page_id: &str, outgoing: Ou
         received_at,
         appsecret_proof: call.credential.has_proof(),
         authorization: call.credential.source,
-        body: call.parameters,
+        body: serde_json::value::to_raw_value(&call.parameters).ok(),
         recipient: recipient.identifier,
     });
     Sent { recipient_id, message_id, attachment_id }

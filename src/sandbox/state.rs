@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::value::RawValue;
 
 use super::credential::TokenSource;
 use super::ids::Ids;
@@ -72,7 +72,8 @@ pub(crate) struct KeptMessage {
     pub(crate) in_batch: bool,
     /// Milliseconds since the Unix epoch.
     pub(crate) received_at: u64,
-    pub(crate) body: Map<String, Value>,
+    /// As JSON text, a tenth of the size of parsed JSON.
+    pub(crate) body: Option<Box<RawValue>>,
     /// Whether the call carried one.
     pub(crate) appsecret_proof: bool,
     pub(crate) authorization: TokenSource,

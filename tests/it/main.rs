@@ -9,6 +9,7 @@ mod bulk;
 mod faults;
 mod harness;
 mod pages;
+mod sandbox;
 mod services;
 mod tidy;
 mod unary;

@@ -73,3 +73,42 @@ fn check_medium(payload: &Field<'_>) -> Result<Media, GraphError> {
         (None, None) => Err(payload.error("must have a url or an attachment_id")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::super::tests::{message, refused};
+
+    #[test]
+    fn attachments_are_refused() {
+        let medium = |payload: Value| json!({"attachment": {"type": "image", "payload": payload}});
+        let images = vec![json!({"type": "image", "payload": {"url": "https://a.example"}}); 31];
+        for (content, text) in [
+            (json!({"attachments": images}), "too many elements"),
+            (
+                json!({"attachments": [{"type": "video", "payload": {"url": "https://a.example"}}]}),
+                "[type] must be one of {image}",
+            ),
+            (json!({"attachment": {"payload": {}}}), "The parameter message[attachment][type] is required"),
+            (
+                json!({"attachment": {"type": "image"}}),
+                "The parameter message[attachment][payload] is required",
+            ),
+            (json!({"attachment": {"type": "sticker", "payload": {}}}), "must be one of"),
+            (medium(json!({"is_reusable": true})), "must have a url or an attachment_id"),
+            (
+                medium(json!({"url": "https://a.example", "attachment_id": "9"})),
+                "either url or attachment_id",
+            ),
+            (
+                medium(json!({"url": "ftp://a.example"})),
+                "message[attachment][payload][url] should represent a valid URL",
+            ),
+            (medium(json!({"attachment_id": 12345})), "[attachment_id] must be a non-empty"),
+            (medium(json!({"url": "https://a.example", "is_reusable": "true"})), "must be a boolean"),
+        ] {
+            refused(&message(content), 100, None, text);
+        }
+    }
+}

@@ -151,19 +151,28 @@ mod tests {
     use super::super::super::tests::{accepted, refused};
     use super::super::tests::template;
 
+    fn with_buttons(buttons: Value) -> Value {
+        template(json!({"template_type": "button", "text": "What next?", "buttons": buttons}))
+    }
+
+    fn link() -> Value {
+        let title = "A title of more than 20 characters";
+        json!({"type": "web_url", "title": title, "url": "https://a.example"})
+    }
+
     #[test]
-    fn buttons() {
-        let buttons = |buttons: Value| {
-            template(json!({"template_type": "button", "text": "What next?", "buttons": buttons}))
-        };
-        let good = json!({"type": "web_url", "title": "A title of more than 20 characters", "url": "https://a.example"});
-        accepted(&buttons(
-            json!([good, {"type": "phone_number", "title": "Call", "payload": "+16505551234"}, {"type": "account_unlink"}]),
+    fn buttons_are_accepted() {
+        accepted(&with_buttons(
+            json!([link(), {"type": "phone_number", "title": "Call", "payload": "+16505551234"}, {"type": "account_unlink"}]),
         ));
-        accepted(&buttons(json!([{"type": "audio_call", "title": "Call", "expires_in_days": 7}])));
-        accepted(&buttons(
+        accepted(&with_buttons(json!([{"type": "audio_call", "title": "Call", "expires_in_days": 7}])));
+        accepted(&with_buttons(
             json!([{"type": "game_play", "title": "Play", "payload": "{}", "game_metadata": {"player_id": "1"}}]),
         ));
+    }
+
+    #[test]
+    fn buttons_are_refused() {
         for (button, subcode, text) in [
             (
                 json!({"type": "postback", "payload": null, "title": ""}),
@@ -206,12 +215,21 @@ mod tests {
             (json!({"type": "copy", "title": "a"}), None, "must be one of"),
             (json!({"title": "a"}), None, "[type] is required"),
         ] {
-            refused(&buttons(json!([button])), 100, subcode, text);
+            refused(&with_buttons(json!([button])), 100, subcode, text);
         }
-        refused(&buttons(json!([])), 100, None, "(#100) param name_placeholder[buttons] must be non-empty.");
-        refused(&buttons(json!(null)), 100, None, "name_placeholder[buttons] is required");
-        refused(&buttons(json!(vec![good.clone(); 4])), 100, None, "too many elements");
-        let long = json!({"template_type": "button", "text": "a".repeat(641), "buttons": [good]});
+    }
+
+    #[test]
+    fn button_templates_have_a_text_and_up_to_three_buttons() {
+        refused(
+            &with_buttons(json!([])),
+            100,
+            None,
+            "(#100) param name_placeholder[buttons] must be non-empty.",
+        );
+        refused(&with_buttons(json!(null)), 100, None, "name_placeholder[buttons] is required");
+        refused(&with_buttons(json!(vec![link(); 4])), 100, None, "too many elements");
+        let long = json!({"template_type": "button", "text": "a".repeat(641), "buttons": [link()]});
         refused(&template(long), 100, None, "name_placeholder[text] must be less than or equal to 640");
     }
 }

@@ -1,0 +1,5 @@
+//! The sandbox over a socket, as a client sees it.
+
+mod calls;
+mod client;
+mod faults;
