@@ -19,7 +19,7 @@
 //! * [`cli`] holds the commands other than `serve`.
 
 pub mod api;
-
+pub mod cli;
 pub mod config;
 pub mod dispatch;
 pub mod error;

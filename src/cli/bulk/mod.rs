@@ -1,0 +1,152 @@
+//! `bulk`: an audience through a running service.
+//!
+//! `options` are made into a `plan`: an `audience` to read, a start frame, a `results` file. `stream` sends the
+//! rows and writes the results, and tells its `progress` to whoever wants to show it: `terminal` does. `summary`
+//! says how it ended.
+
+mod audience;
+mod options;
+mod plan;
+mod preview;
+mod progress;
+mod results;
+mod stream;
+mod summary;
+mod terminal;
+#[cfg(test)]
+mod tests;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context;
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use audience::{Audience, Rows};
+pub use options::{ActionOptions, AudienceOptions, Options, RunOptions};
+pub(super) use plan::Plan;
+use progress::Progress;
+pub(super) use results::ResultsFile;
+pub(super) use summary::Finished;
+
+use super::connection::Client;
+use super::shutdown;
+
+/// Rows that are read ahead.
+const ROWS_READ_AHEAD_MAX: usize = 1000;
+
+/// What `bulk --help` ends with.
+pub const EXAMPLES: &str = "\
+Examples:
+  audience.csv:
+    recipient,first_name
+    1254477777772919,Ann
+    1254477777772920,Bob
+
+  What would be sent to the first two:
+    messenger-connector bulk audience.csv --text 'Hello {{first_name}}' --messaging-type update --preview 2
+
+  Send it, then look at what was not sent:
+    messenger-connector bulk audience.csv --text 'Hello {{first_name}}' --messaging-type update
+    grep -v ',SENT,' audience.csv.results.csv
+
+  Rows from another program:
+    make-rows | messenger-connector bulk - --format ndjson --template-file offer.json --messaging-type update
+
+Columns other than the recipient and the item id are template variables: strings in CSV, any JSON value in NDJSON.
+An audience without such columns is sent literally. (In NDJSON the first row decides whether a row without
+variables is literal.)
+
+Results file: line,item_id,state,message_id,attempts,replayed,reason,graph_code,graph_subcode,retryable,error.
+  SENT         Graph accepted the message
+  REJECTED     it is invalid; nothing was sent
+  FAILED       Graph refused it
+  UNKNOWN      it may have been sent; nobody can know
+  NOT_SENT     nothing was sent; sending it again is safe
+  INVALID_ROW  the row cannot be understood; nothing was sent
+  NO_RESULT    the stream ended before the result came; it may have been sent
+A row that is not in the file was not sent.
+
+Ctrl-C takes no more rows and waits for the results of what was sent; a second one leaves at once.
+The exit code is 0 if every row was sent, 1 if not, 2 for a wrong option, 130 after a second Ctrl-C.";
+
+/// Sends the audience, shows the progress, and says how it ended.
+///
+/// # Errors
+/// If an option or a file is wrong, the service cannot be reached, or the results cannot be written.
+pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
+    let plan = options.plan()?;
+    if let Some(count) = options.run.preview {
+        let kind = plan.start.action.clone().and_then(|action| action.kind).context("there is no message")?;
+        // Opened first: an audience that cannot be used is told before a service that is not there.
+        plan.audience.open()?;
+        return preview::run(&mut options.connect.client().await?, &plan, &kind, count).await;
+    }
+    plan.results.check(&plan.audience.source)?;
+    let rows = plan.audience.open()?;
+    let mut client = options.connect.client().await?;
+    let finished = send(&mut client, &plan, rows, shutdown::on_signal()?).await?;
+    eprint!("{}", finished.text(&plan.results.path));
+    Ok(if finished.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a plan, showing its progress on standard error.
+///
+/// # Errors
+/// If the audience or the results cannot be opened or written.
+pub(super) async fn send_plan(
+    client: &mut Client,
+    plan: &Plan,
+    stop: CancellationToken,
+) -> anyhow::Result<Finished> {
+    send(client, plan, plan.audience.open()?, stop).await
+}
+
+async fn send(
+    client: &mut Client,
+    plan: &Plan,
+    rows: Rows,
+    stop: CancellationToken,
+) -> anyhow::Result<Finished> {
+    let (progress, watched) = watch::channel(Progress::default());
+    let counted = progress.clone();
+    let audience = plan.audience.clone();
+    start_thread("count rows", move || count(&audience, &counted))?;
+    let ended = CancellationToken::new();
+    let shown = tokio::spawn(terminal::show(watched.clone(), ended.clone()));
+    let started = Instant::now();
+    let report =
+        stream::run(client, plan.start.clone(), read(rows)?, &plan.results, &progress, stop).await;
+    let elapsed = started.elapsed();
+    ended.cancel();
+    shown.await?;
+    let progress = watched.borrow().clone();
+    Ok(Finished { report: report?, progress, elapsed })
+}
+
+/// Reads rows in a thread of its own: reading blocks, and standard input may block for ever.
+fn read(rows: Rows) -> anyhow::Result<stream::RowReceiver> {
+    let (sender, receiver) = mpsc::channel(ROWS_READ_AHEAD_MAX);
+    start_thread("read rows", move || {
+        for row in rows {
+            let is_last = row.is_err();
+            if sender.blocking_send(row).is_err() || is_last {
+                return;
+            }
+        }
+    })?;
+    Ok(receiver)
+}
+
+/// Counts the rows, so that the progress has an end. Whoever reads them reports what is wrong with them.
+fn count(audience: &Audience, progress: &watch::Sender<Progress>) {
+    if let Ok(Some(total)) = audience.count() {
+        progress.send_modify(|progress| progress.total = Some(total));
+    }
+}
+
+fn start_thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<()> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)?;
+    Ok(())
+}

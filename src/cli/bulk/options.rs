@@ -1,0 +1,110 @@
+//! The options of `bulk`.
+
+use std::path::PathBuf;
+
+use clap::builder::BoolishValueParser;
+
+use super::audience::Format;
+use crate::cli::connection::ConnectOptions;
+use crate::cli::kinds::{MediaType, OnUnknown, RecipientKind, SenderAction};
+use crate::cli::message_options::MessageOptions;
+
+/// Column of the recipients, unless it is named otherwise.
+pub(super) const RECIPIENT_COLUMN_DEFAULT: &str = "recipient";
+
+/// Options of `bulk`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The audience: a CSV or NDJSON file; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    #[command(flatten)]
+    pub(super) audience: AudienceOptions,
+    #[command(flatten)]
+    pub(super) action: ActionOptions,
+    #[command(flatten)]
+    pub(super) message: MessageOptions,
+    #[command(flatten)]
+    pub(super) run: RunOptions,
+    #[command(flatten)]
+    pub(super) connect: ConnectOptions,
+}
+
+/// How the audience is read.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Audience")]
+pub struct AudienceOptions {
+    /// How the audience is written [default: what its extension says: .csv, .ndjson, .jsonl]
+    #[arg(long, env = "CONNECTOR_FORMAT", value_enum, value_name = "FORMAT")]
+    pub format: Option<Format>,
+    /// Column (or JSON key) of the recipients
+    #[arg(long, env = "CONNECTOR_RECIPIENT_COLUMN", value_name = "NAME",
+          default_value = RECIPIENT_COLUMN_DEFAULT)]
+    pub recipient_column: String,
+    /// What the recipients are
+    #[arg(long, env = "CONNECTOR_RECIPIENT_KIND", value_enum, value_name = "KIND", ignore_case = true,
+          default_value_t = RecipientKind::Id)]
+    pub recipient_kind: RecipientKind,
+    /// Column of the item ids, unique within the bulk [default: item_id if there is such a column; else ids are
+    /// line-2, line-3 and so on]
+    #[arg(long, env = "CONNECTOR_ITEM_ID_COLUMN", value_name = "NAME")]
+    pub item_id_column: Option<String>,
+}
+
+/// The message: exactly one of these.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Message (one of them)")]
+#[group(id = "content", required = true, multiple = false,
+        args = ["text", "text_file", "template_file", "media_url", "attachment_id", "sender_action"])]
+pub struct ActionOptions {
+    /// A text, at most 2000 characters
+    #[arg(long, env = "CONNECTOR_TEXT", value_name = "TEXT")]
+    pub text: Option<String>,
+    /// File with the text
+    #[arg(long, env = "CONNECTOR_TEXT_FILE", value_name = "FILE")]
+    pub text_file: Option<PathBuf>,
+    /// File with a template payload: a JSON object with a template_type
+    #[arg(long, env = "CONNECTOR_TEMPLATE_FILE", value_name = "FILE")]
+    pub template_file: Option<PathBuf>,
+    /// Address that Meta fetches media from; needs --media-type
+    #[arg(long, env = "CONNECTOR_MEDIA_URL", value_name = "URL", requires = "media_type")]
+    pub media_url: Option<String>,
+    /// Media that Meta already holds for the page; needs --media-type
+    #[arg(long, env = "CONNECTOR_ATTACHMENT_ID", value_name = "ID", requires = "media_type")]
+    pub attachment_id: Option<String>,
+    /// A sender action in place of a message
+    #[arg(long, env = "CONNECTOR_SENDER_ACTION", value_enum, value_name = "ACTION", ignore_case = true)]
+    pub sender_action: Option<SenderAction>,
+    /// Kind of media, with --media-url or --attachment-id
+    #[arg(long, env = "CONNECTOR_MEDIA_TYPE", value_enum, value_name = "TYPE", ignore_case = true,
+          conflicts_with_all = ["text", "text_file", "template_file", "sender_action"])]
+    pub media_type: Option<MediaType>,
+    /// Text for the page's webhook that nobody is shown, at most 1000 characters
+    #[arg(long, env = "CONNECTOR_METADATA", value_name = "TEXT", conflicts_with = "sender_action")]
+    pub metadata: Option<String>,
+}
+
+/// How the bulk runs.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Bulk")]
+pub struct RunOptions {
+    /// Name of the bulk; opened again under its name, it resumes [default: the service makes one up]
+    #[arg(long, env = "CONNECTOR_BULK_ID", value_name = "ID")]
+    pub bulk_id: Option<String>,
+    /// What to do, on resuming, with messages whose outcome is on record as unknown
+    #[arg(long, env = "CONNECTOR_ON_UNKNOWN", value_enum, value_name = "WHAT",
+          default_value_t = OnUnknown::Report)]
+    pub on_unknown: OnUnknown,
+    /// Messages not sent after this many seconds are not sent any more [default: no limit]
+    #[arg(long, env = "CONNECTOR_EXPIRE_IN_S", value_name = "SECONDS")]
+    pub expire_in_s: Option<u32>,
+    /// File for the results [default: FILE.results.csv, or bulk.results.csv for standard input]
+    #[arg(long, env = "CONNECTOR_RESULTS", value_name = "FILE")]
+    pub results: Option<PathBuf>,
+    /// Overwrite the results file if it is there
+    #[arg(long, env = "CONNECTOR_OVERWRITE", value_parser = BoolishValueParser::new())]
+    pub overwrite: bool,
+    /// Send nothing; print the Graph calls of the first N rows
+    #[arg(long, env = "CONNECTOR_PREVIEW", value_name = "N")]
+    pub preview: Option<usize>,
+}

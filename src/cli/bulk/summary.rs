@@ -1,0 +1,90 @@
+//! What a bulk says at its end: what became of the rows, and how to go on.
+
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+use super::progress::Progress;
+use super::stream::{End, Report};
+use crate::cli::failure;
+
+/// A bulk that has ended, however it did.
+#[derive(Debug)]
+pub(in crate::cli) struct Finished {
+    pub(in crate::cli) report: Report,
+    pub(in crate::cli) progress: Progress,
+    pub(in crate::cli) elapsed: Duration,
+}
+
+impl Finished {
+    /// True if every row of the audience was sent.
+    pub(in crate::cli) fn is_success(&self) -> bool {
+        matches!(self.report.end, End::Complete)
+            && self.report.audience_error.is_none()
+            && !self.progress.is_stopping
+            && self.progress.is_all_sent()
+    }
+
+    /// What became of the rows, and how to go on if some were not sent.
+    pub(in crate::cli) fn text(&self, results: &Path) -> String {
+        let Self { report, progress, elapsed } = self;
+        let results = results.display();
+        let mut text = String::new();
+        if let End::Refused(status) = &report.end {
+            return format!("the service did not take the bulk, nothing was sent\n{}\n", failure::describe(status));
+        }
+        // Writing to a string cannot fail.
+        if let Some(error) = &report.audience_error {
+            let _ = writeln!(text, "the audience could not be read to its end: {error:#}");
+        }
+        if let End::Broken(status) = &report.end {
+            let status = status.as_ref().map_or_else(|| "it just ended".to_owned(), failure::describe);
+            let _ = writeln!(text, "the stream ended early: {status}");
+        }
+        let seconds = elapsed.as_secs_f64();
+        let per_second = progress.settled() as f64 / seconds.max(0.001);
+        let _ = writeln!(
+            text,
+            "{} of {} rows in {seconds:.1} s ({per_second:.0}/s): {}",
+            progress.settled(),
+            progress.total.unwrap_or(progress.rows),
+            progress.counts_text()
+        );
+        let _ = writeln!(text, "bulk: {}, results: {results}", report.bulk_id);
+        let (in_flight, left) = (progress.in_flight(), self.left());
+        if in_flight > 0 {
+            let _ = writeln!(
+                text,
+                "{in_flight} rows have no result and may have been sent: NO_RESULT in {results} names them"
+            );
+        }
+        match left {
+            Some(0) => {}
+            Some(left) => {
+                let _ = writeln!(text, "{left} rows were not taken: they are not in {results} and were not sent");
+            }
+            None => text.push_str("rows that were not taken are not in the results file and were not sent\n"),
+        }
+        if in_flight > 0 || left != Some(0) {
+            let _ = writeln!(
+                text,
+                "to go on: the same command with --bulk-id {} --overwrite sends what is not on the service's \
+                 record; a service that keeps none refuses the id",
+                report.bulk_id
+            );
+        }
+        text
+    }
+
+    /// Rows that were never taken; `None` if nobody knows how many.
+    fn left(&self) -> Option<u64> {
+        let ended_early = self.progress.is_stopping
+            || self.report.audience_error.is_some()
+            || !matches!(self.report.end, End::Complete);
+        match self.progress.total {
+            Some(total) => Some(total.saturating_sub(self.progress.rows)),
+            None if ended_early => None,
+            None => Some(0),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! A bulk against the real service and the sandbox, without a terminal.

@@ -1,0 +1,53 @@
+//! `serve` and `sandbox`: run until a signal ends them.
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+
+use super::shutdown;
+use crate::config::ServeOptions;
+use crate::sandbox::{self, Sandbox};
+use crate::server::Server;
+
+/// What `serve --help` ends with.
+pub const SERVE_EXAMPLES: &str = "\
+Examples:
+  One page, its token from the environment:
+    PAGE_ACCESS_TOKEN=... messenger-connector serve
+
+  Without a Meta account, against `messenger-connector sandbox`:
+    PAGE_ACCESS_TOKEN=any messenger-connector serve --graph-url http://127.0.0.1:8080
+
+  Many pages:
+    messenger-connector serve --pages pages.toml
+
+    [[page]]
+    id = \"106540452240\"
+    title = \"Our shop\"
+    access_token_file = \"/run/secrets/shop-token\"
+
+SIGTERM or Ctrl-C drains: what was started is finished. A second signal ends the process at once.";
+
+/// Runs the service until a signal ends it.
+///
+/// # Errors
+/// If the configuration is wrong, the address is taken, or the transport fails.
+pub async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
+    let shutdown = shutdown::on_signal()?;
+    Server::bind(options).await?.serve(shutdown.cancelled_owned()).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Runs the sandbox until a signal ends it.
+///
+/// # Errors
+/// If the address is taken.
+pub async fn sandbox(options: sandbox::Options) -> anyhow::Result<ExitCode> {
+    let shutdown = shutdown::on_signal()?;
+    let listen = options.listen;
+    let sandbox = Sandbox::bind(options).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let url = sandbox.url();
+    tracing::info!(url, "sandbox listens: start a service on it with serve --graph-url {url}");
+    sandbox.serve(shutdown.cancelled_owned()).await?;
+    Ok(ExitCode::SUCCESS)
+}
