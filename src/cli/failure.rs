@@ -29,9 +29,10 @@ pub(super) fn json(status: &Status) -> serde_json::Value {
     let Some(error) = send_error(status) else {
         return json!({"error": {"reason": null, "message": bare(status)}});
     };
-    let violations = error.violations.iter().map(|violation| {
-        json!({"field": violation.field, "description": violation.description})
-    });
+    let violations = error
+        .violations
+        .iter()
+        .map(|violation| json!({"field": violation.field, "description": violation.description}));
     let graph = error.graph.as_ref().map(|graph| {
         json!({
             "code": graph.code, "subcode": graph.subcode, "type": graph.r#type, "message": graph.message,

@@ -31,7 +31,10 @@ impl Finished {
         let results = results.display();
         let mut text = String::new();
         if let End::Refused(status) = &report.end {
-            return format!("the service did not take the bulk, nothing was sent\n{}\n", failure::describe(status));
+            return format!(
+                "the service did not take the bulk, nothing was sent\n{}\n",
+                failure::describe(status)
+            );
         }
         // Writing to a string cannot fail.
         if let Some(error) = &report.audience_error {
@@ -61,7 +64,8 @@ impl Finished {
         match left {
             Some(0) => {}
             Some(left) => {
-                let _ = writeln!(text, "{left} rows were not taken: they are not in {results} and were not sent");
+                let _ =
+                    writeln!(text, "{left} rows were not taken: they are not in {results} and were not sent");
             }
             None => text.push_str("rows that were not taken are not in the results file and were not sent\n"),
         }

@@ -156,7 +156,12 @@ mod tests {
                 "100 of 200 rows, 10/s, eta 10 s: 90 sent, 5 failed, 5 bad rows",
                 Progress { counts, ..Progress::default() },
             ),
-            (Some(95), 0, "95 of 95 rows, 10/s: 90 sent, 5 failed", Progress { counts, ..Progress::default() }),
+            (
+                Some(95),
+                0,
+                "95 of 95 rows, 10/s: 90 sent, 5 failed",
+                Progress { counts, ..Progress::default() },
+            ),
         ];
         for (total, bad_rows, expected, progress) in cases {
             let progress = Progress { total, bad_rows, ..progress };
