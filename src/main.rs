@@ -11,10 +11,15 @@ use messenger_connector::telemetry::{self, LogOptions};
 
 /// Sends Facebook Messenger messages and accounts for every one of them.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true, propagate_version = true, max_term_width = 110,
-          after_help = "Start with `messenger-connector demo`: it needs no Meta account.")]
+#[command(
+    version,
+    arg_required_else_help = true,
+    propagate_version = true,
+    max_term_width = 110,
+    after_help = "Start with `messenger-connector demo`: it needs no Meta account."
+)]
 struct Cli {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Logging")]
     log: LogOptions,
     #[command(subcommand)]
     command: Command,
@@ -49,7 +54,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
-    let has_log_filter = matches.value_source("log").is_some_and(|source| source != ValueSource::DefaultValue);
+    let has_log_filter =
+        matches.value_source("log").is_some_and(|source| source != ValueSource::DefaultValue);
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match run(cli, has_log_filter).await {
         Ok(code) => code,

@@ -66,10 +66,8 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let audience = folder.join("audience.csv");
     write_audience(&audience, options.messages)
         .with_context(|| format!("cannot write {}", audience.display()))?;
-    let results = ResultsFile {
-        path: options.results.unwrap_or_else(|| folder.join("results.csv")),
-        overwrite: false,
-    };
+    let results =
+        ResultsFile { path: options.results.unwrap_or_else(|| folder.join("results.csv")), overwrite: false };
     let plan = Plan::text(audience, TEXT, results);
     let end = CancellationToken::new();
     let sandbox = Sandbox::bind(sandbox::Options {

@@ -29,9 +29,10 @@ pub(super) fn json(status: &Status) -> serde_json::Value {
     let Some(error) = send_error(status) else {
         return json!({"error": {"reason": null, "message": bare(status)}});
     };
-    let violations = error.violations.iter().map(|violation| {
-        json!({"field": violation.field, "description": violation.description})
-    });
+    let violations = error
+        .violations
+        .iter()
+        .map(|violation| json!({"field": violation.field, "description": violation.description}));
     let graph = error.graph.as_ref().map(|graph| {
         json!({
             "code": graph.code, "subcode": graph.subcode, "type": graph.r#type, "message": graph.message,
@@ -61,6 +62,10 @@ pub(super) fn describe_error(error: &pb::SendError) -> String {
     let mut text = format!("{}: {}", reason(error), error.message);
     // Writing to a string cannot fail.
     for violation in &error.violations {
+        // The only one is often the sentence itself.
+        if error.message.starts_with(&violation.field) && error.message.ends_with(&violation.description) {
+            continue;
+        }
         let at = if violation.field.is_empty() { "" } else { ": " };
         let _ = write!(text, "\n  {}{at}{}", violation.field, violation.description);
     }

@@ -36,9 +36,9 @@ pub struct Options {
 /// If there is no answer in time.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let timeout = Duration::from_millis(options.timeout_ms);
-    let status = tokio::time::timeout(timeout, ask(&options))
-        .await
-        .with_context(|| format!("no answer from {} in {} ms", options.connect.address, options.timeout_ms))??;
+    let status = tokio::time::timeout(timeout, ask(&options)).await.with_context(|| {
+        format!("no answer from {} in {} ms", options.connect.address, options.timeout_ms)
+    })??;
     print(&format!("{}\n", status.as_str_name()))?;
     Ok(if status == ServingStatus::Serving { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -116,8 +116,7 @@ async fn send(
     let ended = CancellationToken::new();
     let shown = tokio::spawn(terminal::show(watched.clone(), ended.clone()));
     let started = Instant::now();
-    let report =
-        stream::run(client, plan.start.clone(), read(rows)?, &plan.results, &progress, stop).await;
+    let report = stream::run(client, plan.start.clone(), read(rows)?, &plan.results, &progress, stop).await;
     let elapsed = started.elapsed();
     ended.cancel();
     shown.await?;

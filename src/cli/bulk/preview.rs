@@ -16,7 +16,12 @@ const PREVIEW_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// If the audience cannot be read.
-pub(super) async fn run(client: &mut Client, plan: &Plan, kind: &Kind, count: usize) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(
+    client: &mut Client,
+    plan: &Plan,
+    kind: &Kind,
+    count: usize,
+) -> anyhow::Result<ExitCode> {
     let mut is_good = true;
     for row in plan.audience.open()?.take(count) {
         let row = row?;

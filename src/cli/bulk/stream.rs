@@ -18,6 +18,7 @@ use crate::api::pb;
 use crate::api::pb::send_bulk_messages_request::Frame;
 use crate::api::pb::send_bulk_messages_response::Frame as Answer;
 use crate::cli::connection::Client;
+use crate::cli::failure;
 
 /// Items that one frame carries at most.
 const ITEMS_PER_FRAME_MAX: usize = 500;
@@ -40,6 +41,18 @@ pub(in crate::cli) enum End {
     Complete,
     /// The stream ended before that. Its status, if it had one.
     Broken(Option<Status>),
+}
+
+impl End {
+    /// The service's word that it shuts down, if that is how the stream ended.
+    fn draining(&self) -> Option<pb::SendError> {
+        match self {
+            Self::Broken(Some(status)) => {
+                failure::send_error(status).filter(|error| error.reason() == pb::ErrorReason::Draining)
+            }
+            Self::Broken(None) | Self::Complete | Self::Refused(_) => None,
+        }
+    }
 }
 
 /// What became of a bulk, beside its counts.
@@ -88,7 +101,7 @@ pub(super) async fn run(
         audience_error: None,
     };
     let end = stream.pump(&mut answers, stop).await?;
-    stream.note_rows_without_result()?;
+    stream.note_rows_without_result(&end)?;
     Ok(Report { bulk_id: accepted.bulk_id, end, audience_error: stream.audience_error })
 }
 
@@ -226,13 +239,25 @@ impl Stream<'_> {
         self.results.flush()
     }
 
-    /// Writes the rows that were taken and have no result, so that nobody takes them for never sent.
-    fn note_rows_without_result(&mut self) -> anyhow::Result<()> {
-        let mut left: Vec<(u64, &String)> =
-            self.lines.iter().flat_map(|(id, lines)| lines.iter().map(move |line| (*line, id))).collect();
+    /// Writes the rows that were taken and have no result, so that nobody takes them for settled.
+    fn note_rows_without_result(&mut self, end: &End) -> anyhow::Result<()> {
+        let mut left: Vec<(u64, String)> = Vec::with_capacity(self.in_flight);
+        for (item_id, lines) in self.lines.drain() {
+            left.extend(lines.into_iter().map(|line| (line, item_id.clone())));
+        }
         left.sort_unstable();
+        let draining = end.draining();
         for (line, item_id) in left {
-            self.results.no_result(line, item_id)?;
+            match &draining {
+                // A service that drains gives every item that it read a result first: it never read this one.
+                Some(error) => {
+                    let outcome = Some(pb::item_result::Outcome::Error(error.clone()));
+                    let result = pb::ItemResult { item_id, state: pb::ItemState::NotSent.into(), outcome };
+                    self.results.result(line, &result)?;
+                    self.progress.send_modify(|progress| progress.note_result(&result));
+                }
+                None => self.results.no_result(line, &item_id)?,
+            }
         }
         self.results.flush()
     }

@@ -31,15 +31,19 @@ impl Finished {
         let results = results.display();
         let mut text = String::new();
         if let End::Refused(status) = &report.end {
-            return format!("the service did not take the bulk, nothing was sent\n{}\n", failure::describe(status));
+            return format!(
+                "the service did not take the bulk, nothing was sent\n{}\n",
+                failure::describe(status)
+            );
         }
         // Writing to a string cannot fail.
         if let Some(error) = &report.audience_error {
             let _ = writeln!(text, "the audience could not be read to its end: {error:#}");
         }
         if let End::Broken(status) = &report.end {
-            let status = status.as_ref().map_or_else(|| "it just ended".to_owned(), failure::describe);
-            let _ = writeln!(text, "the stream ended early: {status}");
+            let status = status.as_ref().map_or_else(|| "without a word".to_owned(), failure::describe);
+            // What follows the first line is about one message.
+            let _ = writeln!(text, "the stream ended early: {}", status.lines().next().unwrap_or_default());
         }
         let seconds = elapsed.as_secs_f64();
         let per_second = progress.settled() as f64 / seconds.max(0.001);
@@ -61,7 +65,8 @@ impl Finished {
         match left {
             Some(0) => {}
             Some(left) => {
-                let _ = writeln!(text, "{left} rows were not taken: they are not in {results} and were not sent");
+                let _ =
+                    writeln!(text, "{left} rows were not taken: they are not in {results} and were not sent");
             }
             None => text.push_str("rows that were not taken are not in the results file and were not sent\n"),
         }

@@ -114,7 +114,8 @@ impl CommonOptions {
             Some(path) => {
                 let text = read_text(path)?;
                 let place = || format!("--vars-file {}", path.display());
-                let serde_json::Value::Object(object) = serde_json::from_str(&text).with_context(place)? else {
+                let serde_json::Value::Object(object) = serde_json::from_str(&text).with_context(place)?
+                else {
                     bail!("{}: must be a JSON object", place());
                 };
                 value::to_struct(object).with_context(place)?

@@ -20,7 +20,8 @@ fn shown(row: &Row) -> String {
         Ok(item) => item,
         Err(problem) => return format!("{}! {problem}", row.line),
     };
-    let Some(Identifier::Id(recipient)) = item.recipient.clone().and_then(|recipient| recipient.identifier) else {
+    let Some(Identifier::Id(recipient)) = item.recipient.clone().and_then(|recipient| recipient.identifier)
+    else {
         return "no id".to_owned();
     };
     let variables = item.variables.as_ref().map_or("literal".to_owned(), |variables| {
@@ -40,7 +41,7 @@ fn rows_of(audience: &Audience, text: impl Into<Vec<u8>>) -> anyhow::Result<Vec<
 
 #[test]
 fn csv_rows_with_their_lines() {
-    let cases: [(&str, &str, &[&str]); 9] = [
+    let cases: [(&str, &str, &[&str]); 10] = [
         ("plain", "recipient\n1\n2\n", &["2 line-2 1 literal", "3 line-3 2 literal"]),
         ("byte order mark, CRLF", "\u{feff}recipient,name\r\n1,Ann\r\n", &["2 line-2 1 name='Ann'"]),
         ("no newline at the end", "recipient,name\n1,Ann", &["2 line-2 1 name='Ann'"]),
@@ -59,14 +60,24 @@ fn csv_rows_with_their_lines() {
             "recipient,name\n1\n2,Bob,x\n3,Cid\n",
             &["2! has 1 fields, not 2", "3! has 3 fields, not 2", "4 line-4 3 name='Cid'"],
         ),
-        ("empty recipient", "recipient,name\n,Ann\n  ,Bob\n", &["2! recipient is empty", "3! recipient is empty"]),
+        (
+            "empty recipient",
+            "recipient,name\n,Ann\n  ,Bob\n",
+            &["2! recipient is empty", "3! recipient is empty"],
+        ),
         ("blank lines", "recipient\n\n1\n\n\n2\n", &["3 line-3 1 literal", "6 line-6 2 literal"]),
+        (
+            "blank lines, CRLF, quotes",
+            "recipient,name\r\n\r\n1,\"A\r\nB\"\r\n\r\n2,Bob\r\n3,Cid",
+            &["3 line-3 1 name='A\r\nB'", "6 line-6 2 name='Bob'", "7 line-7 3 name='Cid'"],
+        ),
         ("columns only", "recipient,name\n", &[]),
     ];
     for (name, text, expected) in cases {
         assert_eq!(rows_of(&audience(Format::Csv, None), text).unwrap(), expected, "{name}");
     }
-    let latin1 = rows_of(&audience(Format::Csv, None), b"recipient,name\n1,Zo\xeb\n2,Bob\n".to_vec()).unwrap();
+    let latin1 =
+        rows_of(&audience(Format::Csv, None), b"recipient,name\n1,Zo\xeb\n2,Bob\n".to_vec()).unwrap();
     assert_eq!(latin1, ["2! name is not UTF-8", "3 line-3 2 name='Bob'"]);
 }
 
@@ -76,8 +87,16 @@ fn csv_columns_that_cannot_be_used() {
         (None, "", "the audience is empty: its first line must name the columns"),
         (None, "recipient,a,a\n", "line 1: two columns are named a"),
         (None, "recipient,\n", "line 1, column 2 has no name"),
-        (None, "psid,a\n1,2\n", "line 1: no column is named recipient but psid, a: name it with --recipient-column"),
-        (Some("key"), "recipient\n", "line 1: no column is named key but recipient: name it with --item-id-column"),
+        (
+            None,
+            "psid,a\n1,2\n",
+            "line 1: no column is named recipient but psid, a: name it with --recipient-column",
+        ),
+        (
+            Some("key"),
+            "recipient\n",
+            "line 1: no column is named key but recipient: name it with --item-id-column",
+        ),
     ];
     for (item_id, text, expected) in cases {
         let error = rows_of(&audience(Format::Csv, item_id), text).unwrap_err();
@@ -96,9 +115,13 @@ fn ndjson_rows_with_their_lines() {
         (
             "types of variables",
             r#"{"recipient":"1","a":"x","b":2,"c":null,"d":true}"#,
-            &["1 line-1 1 a='x',b=(NumberValue(2.0)),c=(NullValue(0)),d=(BoolValue(true))"],
+            &["1 line-1 1 a='x',b=(NumberValue(2.0)),c=(NullValue(NullValue)),d=(BoolValue(true))"],
         ),
-        ("a number as recipient", r#"{"recipient":24801112345678901}"#, &["1 line-1 24801112345678901 literal"]),
+        (
+            "a number as recipient",
+            r#"{"recipient":24801112345678901}"#,
+            &["1 line-1 24801112345678901 literal"],
+        ),
         (
             "the first row decides that rows without variables are templates",
             "{\"recipient\":\"1\",\"a\":\"x\"}\n{\"recipient\":\"2\"}\n",
@@ -113,7 +136,7 @@ fn ndjson_rows_with_their_lines() {
             "not JSON",
             "{\"recipient\":\"1\"\n[1]\n\"x\"\n{\"recipient\":\"2\"}\n",
             &[
-                "1! is not JSON: EOF while parsing an object at column 17",
+                "1! is not JSON: EOF while parsing an object at column 16",
                 "2! is not a JSON object",
                 "3! is not a JSON object",
                 "4 line-4 2 literal",
