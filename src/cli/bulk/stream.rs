@@ -14,11 +14,13 @@ use tonic::{Status, Streaming};
 use super::audience::Row;
 use super::progress::Progress;
 use super::results::{Results, ResultsFile};
+use super::summary::{End, Report};
 use crate::api::pb;
 use crate::api::pb::send_bulk_messages_request::Frame;
 use crate::api::pb::send_bulk_messages_response::Frame as Answer;
+use crate::api::status;
 use crate::cli::connection::Client;
-use crate::cli::failure;
+use crate::error::{Reason, SendError};
 
 /// Items that one frame carries at most.
 const ITEMS_PER_FRAME_MAX: usize = 500;
@@ -27,44 +29,13 @@ const FRAME_BYTES_MAX: usize = 512 * 1024;
 /// Frames that may wait for the transport.
 const FRAMES_WAITING_MAX: usize = 1;
 
+#[cfg(test)]
+mod tests;
+
 type Frames = mpsc::Sender<pb::SendBulkMessagesRequest>;
 
 /// Rows as they are read; an error is the last one.
 pub(super) type RowReceiver = mpsc::Receiver<anyhow::Result<Row>>;
-
-/// How a bulk ended.
-#[derive(Debug)]
-pub(in crate::cli) enum End {
-    /// The service did not take the start: nothing was sent.
-    Refused(Status),
-    /// Every row that was taken has its result.
-    Complete,
-    /// The stream ended before that. Its status, if it had one.
-    Broken(Option<Status>),
-}
-
-impl End {
-    /// The service's word that it shuts down, if that is how the stream ended.
-    fn draining(&self) -> Option<pb::SendError> {
-        match self {
-            Self::Broken(Some(status)) => {
-                failure::send_error(status).filter(|error| error.reason() == pb::ErrorReason::Draining)
-            }
-            Self::Broken(None) | Self::Complete | Self::Refused(_) => None,
-        }
-    }
-}
-
-/// What became of a bulk, beside its counts.
-#[derive(Debug)]
-pub(in crate::cli) struct Report {
-    /// Name of the bulk as the service told it; empty if it was refused.
-    pub(in crate::cli) bulk_id: String,
-    /// How it ended.
-    pub(in crate::cli) end: End,
-    /// Why the audience could not be read to its end.
-    pub(in crate::cli) audience_error: Option<anyhow::Error>,
-}
 
 /// Sends the rows and writes the results, until all are in, the stream ends, or `stop` is cancelled and the
 /// results of what was sent are in.
@@ -81,7 +52,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Report> {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
     let start = pb::SendBulkMessagesRequest { frame: Some(Frame::Start(Box::new(start))) };
-    // Cannot fail: the receiver is alive and the channel is empty.
+    // The receiver is alive and the channel empty: this cannot fail.
     drop(frames.send(start).await);
     let (mut answers, accepted) = match open(client, receiver).await {
         Ok(opened) => opened,
@@ -114,7 +85,8 @@ async fn open(
     match answers.message().await?.and_then(|answer| answer.frame) {
         Some(Answer::Accepted(accepted)) => Ok((answers, accepted)),
         Some(Answer::Results(_) | Answer::Summary(_)) | None => {
-            Err(Status::internal("the service did not answer the start with accepted"))
+            let message = "the service did not answer the start with accepted";
+            Err(status::status(SendError::new(Reason::Internal, message)))
         }
     }
 }
@@ -124,7 +96,7 @@ struct Stream<'a> {
     rows: RowReceiver,
     /// `None` after the half-close.
     frames: Option<Frames>,
-    /// Items that wait for the transport.
+    /// Waiting for the transport.
     framed: VecDeque<Vec<pb::BulkItem>>,
     /// Lines of the items without a result; several if several rows have one id.
     lines: HashMap<String, VecDeque<u64>>,

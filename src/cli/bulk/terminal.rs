@@ -68,7 +68,7 @@ impl View {
             self.tell(&format!("line {line}: {problem}: not sent"));
         }
         self.bad_rows_told = progress.bad_rows_first.len();
-        if progress.is_stopping && !self.stopping_told {
+        if progress.is_stopping && !self.stopping_told && progress.in_flight() > 0 {
             self.stopping_told = true;
             self.tell(&format!(
                 "stopping: waiting for the results of {} messages; Ctrl-C again leaves at once",

@@ -148,7 +148,7 @@ async fn stopping_waits_for_the_results_of_what_was_taken() {
         }
     };
     let finished = bench.run(&plan, stop_at_first).await;
-    assert!(matches!(finished.report.end, stream::End::Complete), "{finished:?}");
+    assert!(matches!(finished.report.end, summary::End::Complete), "{finished:?}");
     assert!(finished.progress.rows < 10_000 && !finished.is_success());
     assert_eq!(bench.count("SENT") as u64, finished.progress.rows);
 }
@@ -163,7 +163,7 @@ async fn a_service_that_drains_leaves_no_row_in_doubt() {
         }
     };
     let finished = bench.run(&plan, drain_at_first).await;
-    assert!(matches!(finished.report.end, stream::End::Broken(Some(_))), "{finished:?}");
+    assert!(matches!(finished.report.end, summary::End::Broken(Some(_))), "{finished:?}");
     let (sent, not_sent) = (bench.count("SENT") as u64, bench.count("NOT_SENT") as u64);
     assert!(sent > 0 && sent + not_sent == finished.progress.rows, "{sent} {not_sent} {finished:?}");
 }
@@ -174,6 +174,6 @@ async fn a_start_that_is_refused_leaves_no_results_file() {
     let mut plan = bench.plan(&audience_of(1));
     plan.start.page_id = "77".to_owned();
     let finished = bench.run(&plan, |_, _, _| {}).await;
-    assert!(matches!(finished.report.end, stream::End::Refused(_)), "{finished:?}");
+    assert!(matches!(finished.report.end, summary::End::Refused(_)), "{finished:?}");
     assert!(!bench.results_path().exists());
 }
