@@ -18,7 +18,7 @@ pub struct ServeOptions {
     pub listen: SocketAddr,
 
     /// Take calls from other machines without asking for credentials
-    #[arg(long, env = "CONNECTOR_INSECURE_NO_AUTH")]
+    #[arg(long, env = "CONNECTOR_INSECURE_NO_AUTH", value_parser = clap::builder::BoolishValueParser::new())]
     pub insecure_no_auth: bool,
 
     /// Graph host; `messenger-connector sandbox` stands in for Meta's

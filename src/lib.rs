@@ -16,7 +16,7 @@
 //!
 //! * [`config`], [`pages`] read the configuration; [`telemetry`] logs; [`server`] puts the rooms together.
 //! * [`sandbox`] is a fake Graph, written from Meta's rules and not from our translation.
-//! * [`cli`] holds the commands other than `serve`.
+//! * [`cli`] holds the commands.
 
 pub mod api;
 pub mod cli;
@@ -28,6 +28,5 @@ pub mod limits;
 pub mod message;
 pub mod pages;
 pub mod sandbox;
-
 pub mod server;
 pub mod telemetry;

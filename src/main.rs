@@ -19,7 +19,7 @@ use messenger_connector::telemetry::{self, LogOptions};
     after_help = "Start with `messenger-connector demo`: it needs no Meta account."
 )]
 struct Cli {
-    #[command(flatten)]
+    #[command(flatten, next_help_heading = "Logging")]
     log: LogOptions,
     #[command(subcommand)]
     command: Command,

@@ -1,5 +1,7 @@
 //! Logs: to people or as JSON. No log holds a token, a recipient id or a message text.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// How logs look.
@@ -29,7 +31,10 @@ pub struct LogOptions {
 /// If the filter cannot be read, or logging was started before.
 pub fn start(options: &LogOptions) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&options.log)?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     let started = match options.log_format {
         LogFormat::Text => logs.with_target(false).try_init(),
         LogFormat::Json => logs.json().try_init(),

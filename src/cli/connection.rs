@@ -25,6 +25,7 @@ pub(super) type Client = MessengerServiceClient<Channel>;
 
 /// Where the service is.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
 pub struct ConnectOptions {
     /// Address of the service
     #[arg(long, env = "CONNECTOR_ADDRESS", default_value = "http://127.0.0.1:50051", value_name = "URL",

@@ -62,6 +62,10 @@ pub(super) fn describe_error(error: &pb::SendError) -> String {
     let mut text = format!("{}: {}", reason(error), error.message);
     // Writing to a string cannot fail.
     for violation in &error.violations {
+        // The only one is often the sentence itself.
+        if error.message.starts_with(&violation.field) && error.message.ends_with(&violation.description) {
+            continue;
+        }
         let at = if violation.field.is_empty() { "" } else { ": " };
         let _ = write!(text, "\n  {}{at}{}", violation.field, violation.description);
     }

@@ -11,6 +11,7 @@ use crate::api::pb;
 
 /// How a message is sent, whatever its kind.
 #[derive(Clone, Debug, Default, clap::Args)]
+#[command(next_help_heading = "Message")]
 pub struct MessageOptions {
     /// Page that sends; may be left out if exactly one is configured
     #[arg(long, env = "CONNECTOR_PAGE_ID", value_name = "ID")]

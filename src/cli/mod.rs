@@ -17,6 +17,8 @@ mod message_options;
 pub mod send;
 pub mod serve;
 mod shutdown;
+#[cfg(test)]
+mod tests;
 mod unary;
 mod value;
 

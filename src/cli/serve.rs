@@ -46,8 +46,7 @@ pub async fn sandbox(options: sandbox::Options) -> anyhow::Result<ExitCode> {
     let shutdown = shutdown::on_signal()?;
     let listen = options.listen;
     let sandbox = Sandbox::bind(options).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let url = sandbox.url();
-    tracing::info!(url, "sandbox listens: start a service on it with serve --graph-url {url}");
+    tracing::info!("sandbox listens: point a service at it with serve --graph-url {}", sandbox.url());
     sandbox.serve(shutdown.cancelled_owned()).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -17,7 +17,7 @@ def start(binary, command, *arguments):
     """Starts a command, and returns it with the address that it says it listens on."""
     process = subprocess.Popen([binary, command, *arguments], stderr=subprocess.PIPE, text=True)
     for line in process.stderr:
-        address = re.search(r"listens.*?address=\D*([\d.]+:\d+)", re.sub(r"\x1b\[[0-9;]*m", "", line))
+        address = re.search(r"listens.*?(\d+\.\d+\.\d+\.\d+:\d+)", line)
         if address:
             return process, address[1]
     raise SystemExit(f"{command} ended before it listened")
@@ -39,7 +39,7 @@ def main(binary, stubs):
             item = service.BulkItem(item_id=f"{number:06}", recipient=recipient)
             yield service.SendBulkMessagesRequest(items=service.BulkItems(items=[item]))
 
-    sandbox, graph = start(binary, "sandbox", "--sandbox-listen", "127.0.0.1:0", "--latency-ms", "50")
+    sandbox, graph = start(binary, "sandbox", "--listen", "127.0.0.1:0", "--latency-ms", "50")
     serve, address = start(
         binary, "serve", "--listen", "127.0.0.1:0", "--graph-url", f"http://{graph}", "--page-access-token", "t"
     )

@@ -87,7 +87,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let rows = plan.audience.open()?;
     let mut client = options.connect.client().await?;
     let finished = send(&mut client, &plan, rows, shutdown::on_signal()?).await?;
-    eprint!("{}", finished.text(&plan.results.path));
+    eprint!("{}{}", finished.text(&plan.results.path), finished.advice(&plan.results.path));
     Ok(if finished.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -53,27 +53,40 @@ pub struct AudienceOptions {
 
 /// The message: exactly one of these.
 #[derive(Clone, Debug, clap::Args)]
-#[command(next_help_heading = "Message (one of them)")]
-#[group(id = "content", required = true, multiple = false,
-        args = ["text", "text_file", "template_file", "media_url", "attachment_id", "sender_action"])]
+#[command(next_help_heading = "Message")]
+#[command(group = clap::ArgGroup::new("content").required(true))]
+#[group(skip)]
 pub struct ActionOptions {
     /// A text, at most 2000 characters
-    #[arg(long, env = "CONNECTOR_TEXT", value_name = "TEXT")]
+    #[arg(long, env = "CONNECTOR_TEXT", value_name = "TEXT", group = "content")]
     pub text: Option<String>,
     /// File with the text
-    #[arg(long, env = "CONNECTOR_TEXT_FILE", value_name = "FILE")]
+    #[arg(long, env = "CONNECTOR_TEXT_FILE", value_name = "FILE", group = "content")]
     pub text_file: Option<PathBuf>,
     /// File with a template payload: a JSON object with a template_type
-    #[arg(long, env = "CONNECTOR_TEMPLATE_FILE", value_name = "FILE")]
+    #[arg(long, env = "CONNECTOR_TEMPLATE_FILE", value_name = "FILE", group = "content")]
     pub template_file: Option<PathBuf>,
     /// Address that Meta fetches media from; needs --media-type
-    #[arg(long, env = "CONNECTOR_MEDIA_URL", value_name = "URL", requires = "media_type")]
+    #[arg(long, env = "CONNECTOR_MEDIA_URL", value_name = "URL", requires = "media_type", group = "content")]
     pub media_url: Option<String>,
     /// Media that Meta already holds for the page; needs --media-type
-    #[arg(long, env = "CONNECTOR_ATTACHMENT_ID", value_name = "ID", requires = "media_type")]
+    #[arg(
+        long,
+        env = "CONNECTOR_ATTACHMENT_ID",
+        value_name = "ID",
+        requires = "media_type",
+        group = "content"
+    )]
     pub attachment_id: Option<String>,
     /// A sender action in place of a message
-    #[arg(long, env = "CONNECTOR_SENDER_ACTION", value_enum, value_name = "ACTION", ignore_case = true)]
+    #[arg(
+        long,
+        env = "CONNECTOR_SENDER_ACTION",
+        value_enum,
+        value_name = "ACTION",
+        ignore_case = true,
+        group = "content"
+    )]
     pub sender_action: Option<SenderAction>,
     /// Kind of media, with --media-url or --attachment-id
     #[arg(long, env = "CONNECTOR_MEDIA_TYPE", value_enum, value_name = "TYPE", ignore_case = true,

@@ -49,7 +49,7 @@ impl Progress {
             (failed, "failed"),
             (unknown, "unknown"),
             (not_sent, "not sent"),
-            (bad_rows, "bad rows"),
+            (bad_rows, if bad_rows == 1 { "bad row" } else { "bad rows" }),
         ];
         let mut text = format!("{sent} sent");
         for (count, name) in others {

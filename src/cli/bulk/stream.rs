@@ -14,10 +14,13 @@ use tonic::{Status, Streaming};
 use super::audience::Row;
 use super::progress::Progress;
 use super::results::{Results, ResultsFile};
+use super::summary::{End, Report};
 use crate::api::pb;
 use crate::api::pb::send_bulk_messages_request::Frame;
 use crate::api::pb::send_bulk_messages_response::Frame as Answer;
+use crate::api::status;
 use crate::cli::connection::Client;
+use crate::error::{Reason, SendError};
 
 /// Items that one frame carries at most.
 const ITEMS_PER_FRAME_MAX: usize = 500;
@@ -26,32 +29,13 @@ const FRAME_BYTES_MAX: usize = 512 * 1024;
 /// Frames that may wait for the transport.
 const FRAMES_WAITING_MAX: usize = 1;
 
+#[cfg(test)]
+mod tests;
+
 type Frames = mpsc::Sender<pb::SendBulkMessagesRequest>;
 
 /// Rows as they are read; an error is the last one.
 pub(super) type RowReceiver = mpsc::Receiver<anyhow::Result<Row>>;
-
-/// How a bulk ended.
-#[derive(Debug)]
-pub(in crate::cli) enum End {
-    /// The service did not take the start: nothing was sent.
-    Refused(Status),
-    /// Every row that was taken has its result.
-    Complete,
-    /// The stream ended before that. Its status, if it had one.
-    Broken(Option<Status>),
-}
-
-/// What became of a bulk, beside its counts.
-#[derive(Debug)]
-pub(in crate::cli) struct Report {
-    /// Name of the bulk as the service told it; empty if it was refused.
-    pub(in crate::cli) bulk_id: String,
-    /// How it ended.
-    pub(in crate::cli) end: End,
-    /// Why the audience could not be read to its end.
-    pub(in crate::cli) audience_error: Option<anyhow::Error>,
-}
 
 /// Sends the rows and writes the results, until all are in, the stream ends, or `stop` is cancelled and the
 /// results of what was sent are in.
@@ -68,7 +52,7 @@ pub(super) async fn run(
 ) -> anyhow::Result<Report> {
     let (frames, receiver) = mpsc::channel(FRAMES_WAITING_MAX);
     let start = pb::SendBulkMessagesRequest { frame: Some(Frame::Start(Box::new(start))) };
-    // Cannot fail: the receiver is alive and the channel is empty.
+    // The receiver is alive and the channel empty: this cannot fail.
     drop(frames.send(start).await);
     let (mut answers, accepted) = match open(client, receiver).await {
         Ok(opened) => opened,
@@ -88,7 +72,7 @@ pub(super) async fn run(
         audience_error: None,
     };
     let end = stream.pump(&mut answers, stop).await?;
-    stream.note_rows_without_result()?;
+    stream.note_rows_without_result(&end)?;
     Ok(Report { bulk_id: accepted.bulk_id, end, audience_error: stream.audience_error })
 }
 
@@ -101,7 +85,8 @@ async fn open(
     match answers.message().await?.and_then(|answer| answer.frame) {
         Some(Answer::Accepted(accepted)) => Ok((answers, accepted)),
         Some(Answer::Results(_) | Answer::Summary(_)) | None => {
-            Err(Status::internal("the service did not answer the start with accepted"))
+            let message = "the service did not answer the start with accepted";
+            Err(status::status(SendError::new(Reason::Internal, message)))
         }
     }
 }
@@ -111,7 +96,7 @@ struct Stream<'a> {
     rows: RowReceiver,
     /// `None` after the half-close.
     frames: Option<Frames>,
-    /// Items that wait for the transport.
+    /// Waiting for the transport.
     framed: VecDeque<Vec<pb::BulkItem>>,
     /// Lines of the items without a result; several if several rows have one id.
     lines: HashMap<String, VecDeque<u64>>,
@@ -226,13 +211,25 @@ impl Stream<'_> {
         self.results.flush()
     }
 
-    /// Writes the rows that were taken and have no result, so that nobody takes them for never sent.
-    fn note_rows_without_result(&mut self) -> anyhow::Result<()> {
-        let mut left: Vec<(u64, &String)> =
-            self.lines.iter().flat_map(|(id, lines)| lines.iter().map(move |line| (*line, id))).collect();
+    /// Writes the rows that were taken and have no result, so that nobody takes them for settled.
+    fn note_rows_without_result(&mut self, end: &End) -> anyhow::Result<()> {
+        let mut left: Vec<(u64, String)> = Vec::with_capacity(self.in_flight);
+        for (item_id, lines) in self.lines.drain() {
+            left.extend(lines.into_iter().map(|line| (line, item_id.clone())));
+        }
         left.sort_unstable();
+        let draining = end.draining();
         for (line, item_id) in left {
-            self.results.no_result(line, item_id)?;
+            match &draining {
+                // A service that drains gives every item that it read a result first: it never read this one.
+                Some(error) => {
+                    let outcome = Some(pb::item_result::Outcome::Error(error.clone()));
+                    let result = pb::ItemResult { item_id, state: pb::ItemState::NotSent.into(), outcome };
+                    self.results.result(line, &result)?;
+                    self.progress.send_modify(|progress| progress.note_result(&result));
+                }
+                None => self.results.no_result(line, &item_id)?,
+            }
         }
         self.results.flush()
     }

@@ -1,12 +1,48 @@
-//! What a bulk says at its end: what became of the rows, and how to go on.
+//! The end of a bulk, and what it says to people: what became of the rows, and how to go on.
 
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
+use tonic::Status;
+
 use super::progress::Progress;
-use super::stream::{End, Report};
+use crate::api::pb;
 use crate::cli::failure;
+
+/// How a bulk ended.
+#[derive(Debug)]
+pub(in crate::cli) enum End {
+    /// The service did not take the start: nothing was sent.
+    Refused(Status),
+    /// Every row that was taken has its result.
+    Complete,
+    /// The stream ended before that. Its status, if it had one.
+    Broken(Option<Status>),
+}
+
+impl End {
+    /// The service's word that it shuts down, if that is how the stream ended.
+    pub(super) fn draining(&self) -> Option<pb::SendError> {
+        match self {
+            Self::Broken(Some(status)) => {
+                failure::send_error(status).filter(|error| error.reason() == pb::ErrorReason::Draining)
+            }
+            Self::Broken(None) | Self::Complete | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// What became of a bulk, beside its counts.
+#[derive(Debug)]
+pub(in crate::cli) struct Report {
+    /// Name of the bulk as the service told it; empty if it was refused.
+    pub(in crate::cli) bulk_id: String,
+    /// How it ended.
+    pub(in crate::cli) end: End,
+    /// Why the audience could not be read to its end.
+    pub(in crate::cli) audience_error: Option<anyhow::Error>,
+}
 
 /// A bulk that has ended, however it did.
 #[derive(Debug)]
@@ -25,7 +61,7 @@ impl Finished {
             && self.progress.is_all_sent()
     }
 
-    /// What became of the rows, and how to go on if some were not sent.
+    /// What became of the rows.
     pub(in crate::cli) fn text(&self, results: &Path) -> String {
         let Self { report, progress, elapsed } = self;
         let results = results.display();
@@ -41,8 +77,9 @@ impl Finished {
             let _ = writeln!(text, "the audience could not be read to its end: {error:#}");
         }
         if let End::Broken(status) = &report.end {
-            let status = status.as_ref().map_or_else(|| "it just ended".to_owned(), failure::describe);
-            let _ = writeln!(text, "the stream ended early: {status}");
+            let status = status.as_ref().map_or_else(|| "without a word".to_owned(), failure::describe);
+            // What follows the first line is about one message.
+            let _ = writeln!(text, "the stream ended early: {}", status.lines().next().unwrap_or_default());
         }
         let seconds = elapsed.as_secs_f64();
         let per_second = progress.settled() as f64 / seconds.max(0.001);
@@ -54,29 +91,37 @@ impl Finished {
             progress.counts_text()
         );
         let _ = writeln!(text, "bulk: {}, results: {results}", report.bulk_id);
-        let (in_flight, left) = (progress.in_flight(), self.left());
+        text
+    }
+
+    /// Which rows have no result, and how to go on; empty if all have one.
+    pub(super) fn advice(&self, results: &Path) -> String {
+        let (in_flight, left) = (self.progress.in_flight(), self.left());
+        if matches!(self.report.end, End::Refused(_)) || (in_flight == 0 && left == Some(0)) {
+            return String::new();
+        }
+        let results = results.display();
+        let mut text = String::new();
+        // Writing to a string cannot fail.
         if in_flight > 0 {
             let _ = writeln!(
                 text,
                 "{in_flight} rows have no result and may have been sent: NO_RESULT in {results} names them"
             );
         }
-        match left {
-            Some(0) => {}
+        let _ = match left {
+            Some(0) => Ok(()),
             Some(left) => {
-                let _ =
-                    writeln!(text, "{left} rows were not taken: they are not in {results} and were not sent");
+                writeln!(text, "{left} rows were not taken: they are not in {results} and were not sent")
             }
-            None => text.push_str("rows that were not taken are not in the results file and were not sent\n"),
-        }
-        if in_flight > 0 || left != Some(0) {
-            let _ = writeln!(
-                text,
-                "to go on: the same command with --bulk-id {} --overwrite sends what is not on the service's \
-                 record; a service that keeps none refuses the id",
-                report.bulk_id
-            );
-        }
+            None => writeln!(text, "rows that are not in {results} were not sent"),
+        };
+        let _ = writeln!(
+            text,
+            "to go on: the same command with --bulk-id {} --overwrite sends what is not on the service's record; \
+             a service that keeps none refuses the id",
+            self.report.bulk_id
+        );
         text
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -16,9 +16,9 @@ const BAR_INTERVAL: Duration = Duration::from_millis(100);
 /// How often a line is written where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 /// With the number of rows known.
-const BAR_TEMPLATE: &str = "{bar:30} {human_pos}/{human_len} {per_sec} eta {eta}  {wide_msg}";
+const BAR_TEMPLATE: &str = "{bar:30} {human_pos}/{human_len} {rate} eta {eta}  {wide_msg}";
 /// With the number of rows not known.
-const SPINNER_TEMPLATE: &str = "{spinner} {human_pos} rows {per_sec} {elapsed}  {wide_msg}";
+const SPINNER_TEMPLATE: &str = "{spinner} {human_pos} rows {rate} {elapsed}  {wide_msg}";
 
 /// Shows the progress until the bulk has ended.
 pub(super) async fn show(progress: watch::Receiver<Progress>, ended: CancellationToken) {
@@ -68,7 +68,7 @@ impl View {
             self.tell(&format!("line {line}: {problem}: not sent"));
         }
         self.bad_rows_told = progress.bad_rows_first.len();
-        if progress.is_stopping && !self.stopping_told {
+        if progress.is_stopping && !self.stopping_told && progress.in_flight() > 0 {
             self.stopping_told = true;
             self.tell(&format!(
                 "stopping: waiting for the results of {} messages; Ctrl-C again leaves at once",
@@ -137,7 +137,13 @@ fn line(progress: &Progress, elapsed: Duration) -> String {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).with_key(
+        "rate",
+        |state: &ProgressState, text: &mut dyn Write| {
+            // Fails only if the terminal cannot be drawn on, which the bar itself finds out.
+            let _ = write!(text, "{:.0}/s", state.per_sec());
+        },
+    )
 }
 
 #[cfg(test)]

@@ -8,6 +8,10 @@ use crate::cli::connection::ConnectOptions;
 use crate::cli::kinds::{MediaType, SenderAction};
 use crate::cli::message_options::MessageOptions;
 
+/// Recipients whose names cannot be given. (That the names require --to-phone would not do: clap forgives a missing
+/// option that a present one excludes.)
+const NOT_BY_PHONE: [&str; 4] = ["to", "to_user_ref", "to_comment", "to_post"];
+
 /// Options of `send`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -107,10 +111,10 @@ pub struct CommonOptions {
     #[command(flatten)]
     pub recipient: RecipientOptions,
     /// Given name, with --to-phone; helps Meta match the person
-    #[arg(long, env = "CONNECTOR_FIRST_NAME", value_name = "NAME", requires = "to_phone")]
+    #[arg(long, env = "CONNECTOR_FIRST_NAME", value_name = "NAME", conflicts_with_all = NOT_BY_PHONE)]
     pub first_name: Option<String>,
     /// Family name, with --to-phone
-    #[arg(long, env = "CONNECTOR_LAST_NAME", value_name = "NAME", requires = "to_phone")]
+    #[arg(long, env = "CONNECTOR_LAST_NAME", value_name = "NAME", conflicts_with_all = NOT_BY_PHONE)]
     pub last_name: Option<String>,
     #[command(flatten)]
     pub message: MessageOptions,
@@ -139,6 +143,7 @@ pub struct CommonOptions {
 /// Who gets the message.
 #[derive(Clone, Debug, clap::Args)]
 #[group(required = true, multiple = false)]
+#[command(next_help_heading = "Recipient")]
 pub struct RecipientOptions {
     /// Recipient by page-scoped id (PSID)
     #[arg(long, env = "CONNECTOR_TO", value_name = "ID")]

@@ -6,24 +6,28 @@ use anyhow::{Context, bail, ensure};
 use csv::{ByteRecord, Reader, ReaderBuilder, Trim};
 use prost_types::Struct;
 
+use super::line_counter::LineCounter;
 use super::{Bounded, Columns, RawItem, Row};
 use crate::cli::value;
 
 /// The rows of a CSV audience.
 pub(in crate::cli::bulk) struct CsvRows {
-    reader: Reader<Bounded>,
+    reader: Reader<LineCounter>,
     columns: Columns,
     names: Vec<String>,
     recipient_index: usize,
     item_id_index: Option<usize>,
     record: ByteRecord,
+    /// Line that the record begins on.
+    line: u64,
 }
 
 impl CsvRows {
     /// Reads the names of the columns.
     pub(super) fn new(input: Bounded, columns: Columns) -> anyhow::Result<Self> {
         // Flexible: a row with too few or too many fields is that row's problem, not the file's.
-        let mut reader = ReaderBuilder::new().flexible(true).trim(Trim::Headers).from_reader(input);
+        let mut reader =
+            ReaderBuilder::new().flexible(true).trim(Trim::Headers).from_reader(LineCounter::new(input));
         let header = reader.byte_headers().context("cannot read the first line")?.clone();
         let mut names = Vec::with_capacity(header.len());
         for (number, name) in (1..).zip(&header) {
@@ -47,7 +51,15 @@ impl CsvRows {
         if let Some(name) = &columns.item_id {
             ensure!(item_id_index.is_some(), missing(name, "--item-id-column"));
         }
-        Ok(Self { reader, columns, names, recipient_index, item_id_index, record: ByteRecord::new() })
+        Ok(Self {
+            reader,
+            columns,
+            names,
+            recipient_index,
+            item_id_index,
+            record: ByteRecord::new(),
+            line: 1,
+        })
     }
 
     /// How many rows are left.
@@ -60,12 +72,14 @@ impl CsvRows {
     }
 
     fn read_record(&mut self) -> anyhow::Result<bool> {
-        let line = self.reader.position().line();
         let is_read = self
             .reader
             .read_byte_record(&mut self.record)
-            .with_context(|| format!("cannot read the audience after line {line}"))?;
-        self.reader.get_mut().end_row();
+            .with_context(|| format!("cannot read the audience after line {}", self.line))?;
+        let end = self.reader.position().byte();
+        let last_line = self.reader.get_mut().end_row(end);
+        let newlines = self.record.as_slice().iter().filter(|byte| **byte == b'\n').count();
+        self.line = last_line.saturating_sub(newlines as u64);
         Ok(is_read)
     }
 
@@ -96,7 +110,7 @@ impl Iterator for CsvRows {
     fn next(&mut self) -> Option<Self::Item> {
         match self.read_record() {
             Ok(true) => {
-                let line = self.record.position().map_or(0, csv::Position::line);
+                let line = self.line;
                 let item = self.raw_item().and_then(|raw| self.columns.item(line, raw));
                 Some(Ok(Row { line, item }))
             }

@@ -2,6 +2,7 @@
 
 mod bounded;
 mod csv_rows;
+mod line_counter;
 mod ndjson_rows;
 #[cfg(test)]
 mod tests;

@@ -59,7 +59,7 @@ impl NdjsonRows {
     }
 
     fn raw_item(&mut self) -> Result<RawItem, String> {
-        let value = serde_json::from_slice(&self.buffer).map_err(|error| {
+        let value = serde_json::from_slice(self.buffer.trim_ascii_end()).map_err(|error| {
             // The parser counts lines within the row, which is one line.
             let column = error.column();
             let text = error.to_string();
