@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use futures_util::{StreamExt, stream};
 
-use super::print;
+use super::{failure, print};
+use crate::api::status;
 use crate::config::ServeOptions;
 use crate::graph::client::Client;
 use crate::pages::{PAGE_ID_ME, Page, Pages};
@@ -40,13 +41,8 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
 
 /// What the page's token is good for, or why it is not.
 async fn probe(graph: &Client, page: &Page) -> Result<String, String> {
-    let probed = graph.probe(page).await.map_err(|error| match error.graph {
-        Some(graph) => format!(
-            "{} (graph code {}, subcode {}, fbtrace_id {}: {})",
-            error.message, graph.code, graph.subcode, graph.fbtrace_id, graph.message
-        ),
-        None => error.message.into_owned(),
-    })?;
+    let described = |error| failure::describe_error(&status::send_error(error));
+    let probed = graph.probe(page).await.map_err(described)?;
     if page.id != PAGE_ID_ME && page.id != probed.id {
         return Err(format!("the token is of another page: {} {}", probed.id, probed.name));
     }

@@ -28,6 +28,9 @@ pub(super) async fn run(context: &Context, page_id: &str, messages: Vec<Queued>)
     }
     let bodies: Vec<_> = messages.iter().map(|queued| &queued.message).collect();
     let answer = context.graph.send(&page, &bodies).await;
+    if let Some(usage) = answer.usage {
+        tracing::debug!(page.id = page_id, usage.percent, ?usage.regain_access, "graph told how much is used");
+    }
     for (queued, verdict) in messages.into_iter().zip(answer.verdicts) {
         queued.reply.answer(outcome(verdict));
     }

@@ -146,12 +146,10 @@ impl Client {
 
     /// Meta serves a retired version with the oldest live one: says so once for each pair.
     fn note_served_version(&self, asked: &str, headers: &HeaderMap) {
-        let Some(served) = headers.get("facebook-api-version").and_then(|value| value.to_str().ok()) else {
+        let served = headers.get("facebook-api-version").and_then(|value| value.to_str().ok());
+        let Some(served) = served.filter(|served| *served != asked) else {
             return;
         };
-        if served == asked {
-            return;
-        }
         let mut logged = self.versions_logged.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if logged.insert((asked.to_owned(), served.to_owned())) {
             tracing::warn!(
@@ -219,6 +217,23 @@ fn refuse_all(messages: &[&Message], refusal: &Refusal) -> CallAnswer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_version_that_graph_serves_instead_is_noted_once() {
+        let client = Client::new("http://127.0.0.1").unwrap();
+        let served = |version: &'static str| {
+            HeaderMap::from_iter([(
+                "facebook-api-version".parse().unwrap(),
+                HeaderValue::from_static(version),
+            )])
+        };
+        for version in ["v18.0", "v21.0", "v21.0"] {
+            client.note_served_version("v18.0", &served(version));
+        }
+        client.note_served_version("v18.0", &HeaderMap::new());
+        let logged = client.versions_logged.into_inner().unwrap();
+        assert_eq!(logged.into_iter().collect::<Vec<_>>(), [("v18.0".to_owned(), "v21.0".to_owned())]);
+    }
 
     #[test]
     fn appsecret_proof_is_the_hmac_that_graph_expects() {

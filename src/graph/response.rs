@@ -239,9 +239,9 @@ fn refusal(error: ErrorBody<'_>, http_status: u16) -> Refusal {
     let message = if disposition == Unknown {
         format!("graph answered code {}, which it also gives for delivered messages", graph.code)
     } else if graph.subcode == 0 {
-        format!("graph refused the message with code {}", graph.code)
+        format!("graph refused with code {}", graph.code)
     } else {
-        format!("graph refused the message with code {}, subcode {}", graph.code, graph.subcode)
+        format!("graph refused with code {}, subcode {}", graph.code, graph.subcode)
     };
     Refusal {
         error: SendError { graph: Some(Box::new(graph)), ..SendError::new(reason, message) },

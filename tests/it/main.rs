@@ -6,6 +6,7 @@
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
 mod bulk;
+mod command;
 mod faults;
 mod harness;
 mod pages;
