@@ -3,6 +3,7 @@
 //! A message crosses the rooms from top to bottom:
 //!
 //! * [`api`] speaks protobuf: it turns requests into messages that may be sent, and outcomes into answers.
+//! * [`template`] renders texts: Tealium's dialect, compiled once and rendered many times.
 //! * [`dispatch`] decides what is sent when: a lane per page, calls that carry what the lane picked.
 //! * [`graph`] speaks HTTP and Graph JSON: requests, batches, and the table of Graph's error codes.
 //!
@@ -30,3 +31,4 @@ pub mod pages;
 pub mod sandbox;
 pub mod server;
 pub mod telemetry;
+pub mod template;

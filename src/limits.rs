@@ -72,3 +72,47 @@ pub const PAGES_RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 pub const PAGE_ID_LENGTH_MAX: usize = 64;
 /// Characters of a recipient's identifier; Meta documents none. Real ones have at most a few dozen.
 pub const RECIPIENT_LENGTH_MAX: usize = 1000;
+
+// A template comes from a caller, so every quantity that it can grow is bounded. Going over a budget is an ordinary
+// error that names the budget; nothing is cut silently.
+
+/// Bytes of one template's source. The longest field that is a template is the template payload, a few
+/// kilobytes of JSON in practice; the text field renders to at most 2,000 characters.
+pub const TEMPLATE_SOURCE_BYTES_MAX: usize = 64 * 1024;
+
+/// Tags in one template. A payload of 13 elements written out by hand with ten tags each has 130.
+pub const TEMPLATE_TAGS_MAX: usize = 2_000;
+
+/// Bytes of one name in a template, dots included. Names of attributes are far shorter; names also go into
+/// errors.
+pub const TEMPLATE_NAME_BYTES_MAX: usize = 256;
+
+/// Sections and helper blocks inside one another. Rendering recurses once per level, so this also bounds the
+/// stack; hand-written templates stay under ten.
+pub const TEMPLATE_NESTING_MAX: usize = 32;
+
+/// Bytes of rendered text, also of the text that a block such as `{{#md5}}` works on. Far above what a
+/// message can carry, so that a large array can still be hashed, and small enough to hold for every message
+/// in flight.
+pub const TEMPLATE_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Steps of one rendering: a tag, an operand, an iteration, an element looked at by a helper and each
+/// [`TEMPLATE_BYTES_PER_STEP`] bytes of text written or worked on count one; dearer work counts more. Arrays
+/// have up to 30,000 entries (Tealium's limit for attributes): one loop over such an array with half a dozen
+/// tags in it passes, a loop inside that loop does not. A step takes some tens of nanoseconds, so the budget
+/// is also a bound on time: 10 to 30 ms.
+pub const TEMPLATE_STEPS_MAX: u64 = 500_000;
+
+/// Bytes of text that count as one step.
+pub const TEMPLATE_BYTES_PER_STEP: usize = 32;
+
+/// Bytes of one number in text. The longest plain decimal of a double has 342.
+pub const TEMPLATE_NUMBER_BYTES_MAX: usize = 512;
+
+/// Levels of lists and maps inside a value read from JSON text. Deeper data has no use in a message, and
+/// reading, printing and dropping a value recurse once per level.
+pub const TEMPLATE_VALUE_DEPTH_MAX: usize = 32;
+
+/// Values that one prefix of dotted names may come to, counting what is repeated in every object: ten fields
+/// of 30,000 entries. Without it a short request could ask for lists that fill the memory.
+pub const TEMPLATE_ALIGNED_VALUES_MAX: usize = 300_000;
