@@ -3,24 +3,26 @@
 //! One loop owns a stream. An item takes room from when it is read until its result has been handed to the
 //! transport, so a caller who stops reading stops the stream and nothing piles up.
 
+mod plan;
+
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use super::convert::{self, NO_TEMPLATING};
+use plan::Plan;
+
 use super::pb::send_bulk_messages_request::Frame;
 use super::pb::send_bulk_messages_response::Frame as Answer;
 use super::service::MessengerService;
 use super::{pb, status};
 use crate::dispatch::{BulkItemId, Queued, Reply, Source};
-use crate::error::{Outcome, Reason, SendError, Violations};
+use crate::error::{Outcome, Reason, SendError};
 use crate::limits::RESULTS_PER_FRAME_MAX;
-use crate::message::{Action, Message, Options, check_together};
 use crate::pages::Page;
 
 /// Answer frames that may wait for the transport.
@@ -71,21 +73,13 @@ async fn send(answers: &Answers, frame: Answer) -> Result<(), Status> {
     answers.send(Ok(response)).await.map_err(|_| Status::cancelled("the caller has left"))
 }
 
-/// What items have unless they bring their own.
-#[derive(Debug)]
-struct Defaults {
-    action: Option<Arc<Action>>,
-    options: Option<Arc<Options>>,
-    deadline: Option<Instant>,
-}
-
 #[derive(Debug)]
 struct Bulk {
     service: MessengerService,
     page: Arc<Page>,
     bulk_id: String,
     number: u64,
-    defaults: Defaults,
+    plan: Plan,
     /// Items of the last frame that have found no room yet, with their index in it.
     pending: VecDeque<(usize, pb::BulkItem)>,
     /// How many items carry an id that is in flight: one is sent, each gets the result.
@@ -99,24 +93,14 @@ struct Bulk {
 impl Bulk {
     fn new(service: MessengerService, start: pb::BulkStart) -> Result<Self, SendError> {
         let page = service.pages.resolve(&start.page_id)?;
-        let mut violations = Violations::default();
-        if !start.bulk_id.is_empty() {
-            violations.add("start.bulk_id", "resuming bulks is not supported by this server: leave it empty");
-        }
-        if start.quick_reply_mapping.is_some() {
-            violations.add("start.quick_reply_mapping", NO_TEMPLATING);
-        }
-        let defaults = defaults(&start, &mut violations);
-        if !violations.is_empty() {
-            return Err(violations.into_error());
-        }
+        let plan = Plan::new(start)?;
         let number = service.dispatcher.new_bulk();
         let (outcome_sender, outcomes) = mpsc::unbounded_channel();
         Ok(Self {
             page,
             bulk_id: made_up_bulk_id(number),
             number,
-            defaults,
+            plan,
             pending: VecDeque::new(),
             in_flight: HashMap::new(),
             settled: Settled::new(service.bulk_in_flight_max),
@@ -201,11 +185,11 @@ impl Bulk {
                 Entry::Vacant(vacant) => drop(vacant.insert(1)),
             }
             let reply = Reply::to_bulk(item_id, self.outcome_sender.clone());
-            match self.message(item, index) {
+            match self.plan.message(item, index) {
                 Ok(message) => admitted.push(Queued {
                     message,
                     source: Source::Bulk(self.number),
-                    deadline: self.defaults.deadline,
+                    deadline: self.plan.deadline,
                     reply,
                 }),
                 Err(error) => reply.answer(Outcome::Rejected(error)),
@@ -222,42 +206,6 @@ impl Bulk {
             *self.in_flight.entry(item_id.clone()).or_default() += 1;
             let draining = Outcome::not_sent(Reason::Draining, "this replica is shutting down: try again");
             drop(self.outcome_sender.send((item_id, draining)));
-        }
-    }
-
-    fn message(&self, item: pb::BulkItem, index: usize) -> Result<Message, SendError> {
-        let at = format!("items[{index}]");
-        let mut violations = Violations::default();
-        if item.item_id.is_empty() {
-            violations.add(format!("{at}.item_id"), "must not be empty");
-        }
-        convert::check_id(&item.item_id, &format!("{at}.item_id"), &mut violations);
-        if item.variables.is_some() {
-            violations.add(format!("{at}.variables"), NO_TEMPLATING);
-        }
-        let recipient = convert::recipient(item.recipient, &format!("{at}.recipient"), &mut violations);
-        let (options, options_field) = match (item.options, &self.defaults.options) {
-            (None, Some(options)) => (options.clone(), "start.options".to_owned()),
-            (own, _) => {
-                let field = format!("{at}.options");
-                (Arc::new(convert::options(own, &field, &mut violations)), field)
-            }
-        };
-        let action = match (item.action, &self.defaults.action) {
-            (None, Some(action)) => Some(action.clone()),
-            (own, _) => {
-                convert::action(own.and_then(|action| action.kind), &format!("{at}.action."), &mut violations)
-                    .map(Arc::new)
-            }
-        };
-        if let Some(action) = &action {
-            check_together(&options, action, &options_field, &mut violations);
-        }
-        match (recipient, action) {
-            (Some(recipient), Some(action)) if violations.is_empty() => {
-                Ok(Message { recipient, options, action })
-            }
-            _ => Err(violations.into_error()),
         }
     }
 
@@ -285,31 +233,6 @@ impl Bulk {
         };
         *count += 1;
     }
-}
-
-fn defaults(start: &pb::BulkStart, violations: &mut Violations) -> Defaults {
-    let options = start
-        .options
-        .as_ref()
-        .map(|options| Arc::new(convert::options(Some(options.clone()), "start.options", violations)));
-    let action = start
-        .action
-        .as_ref()
-        .and_then(|action| convert::action(action.kind.clone(), "start.action.", violations).map(Arc::new));
-    if let (Some(options), Some(action)) = (&options, &action) {
-        check_together(options, action, "start.options", violations);
-    }
-    let deadline = start.expire_time.and_then(|expire_time| match SystemTime::try_from(expire_time) {
-        Ok(expire_time) => {
-            let left = expire_time.duration_since(SystemTime::now()).unwrap_or_default();
-            Instant::now().checked_add(left)
-        }
-        Err(_) => {
-            violations.add("start.expire_time", "is not a time that can be represented");
-            None
-        }
-    });
-    Defaults { action, options, deadline }
 }
 
 /// A bulk that was opened without a name gets one that no other has.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::convert::{self, NO_TEMPLATING};
+use super::convert::{self, Rendering};
 use super::pb::{self, action::Kind};
 use super::{bulk, status};
 use crate::dispatch::{Dispatcher, Queued, Reply, Source};
@@ -83,12 +83,18 @@ fn message(request: UnaryRequest) -> Result<Message, SendError> {
     if !request.request_id.is_empty() {
         violations.add("request_id", "idempotent sends are not supported by this server: leave it empty");
     }
-    if request.template_variables.is_some() {
-        violations.add("template_variables", NO_TEMPLATING);
-    }
+    let is_strict = request.options.as_ref().is_some_and(|options| options.strict_variables);
     let recipient = convert::recipient(request.recipient, "recipient", &mut violations);
     let options = convert::options(request.options, "options", &mut violations);
-    let action = convert::action(request.kind, "", &mut violations);
+    let action = match request.template_variables {
+        None => convert::action(request.kind, "", None, Vec::new(), &mut violations),
+        Some(variables) => {
+            let rendering = Rendering::new(variables, is_strict, "template_variables", &mut violations);
+            rendering.and_then(|rendering| {
+                convert::action(request.kind, "", Some(&rendering), Vec::new(), &mut violations)
+            })
+        }
+    };
     if let Some(action) = &action {
         check_together(&options, action, "options", &mut violations);
     }

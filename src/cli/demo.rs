@@ -20,8 +20,8 @@ use crate::pages::{GRAPH_VERSION_DEFAULT, PAGE_ID_ME};
 use crate::sandbox::{self, Sandbox};
 use crate::server::Server;
 
-/// The text of the demo. With `{{first_name}}` in it, the sample audience has that column.
-const TEXT: &str = "Hello from messenger-connector";
+/// The text of the demo; the sample audience has its variable.
+const TEXT: &str = "Hello {{first_name}}, the sale has begun.";
 /// First names of the sample audience.
 const FIRST_NAMES: [&str; 12] =
     ["Ann", "Bela", "Chloé", "Dmitri", "Elif", "Farid", "Grace", "Hana", "Ivo", "Jürgen", "Keiko", "Luis"];
@@ -127,15 +127,10 @@ fn make_folder() -> anyhow::Result<PathBuf> {
 
 fn write_audience(path: &Path, messages: u64) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create_new(path)?);
-    let is_templated = TEXT.contains("{{");
-    file.write_all(if is_templated { b"recipient,first_name\n" } else { b"recipient\n" })?;
+    file.write_all(b"recipient,first_name\n")?;
     for (number, first_name) in (0..messages).zip(FIRST_NAMES.into_iter().cycle()) {
         let recipient = RECIPIENT_FIRST + number;
-        if is_templated {
-            writeln!(file, "{recipient},{first_name}")?;
-        } else {
-            writeln!(file, "{recipient}")?;
-        }
+        writeln!(file, "{recipient},{first_name}")?;
     }
     file.flush()
 }

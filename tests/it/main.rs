@@ -12,6 +12,8 @@ mod harness;
 mod pages;
 mod sandbox;
 mod services;
+mod template;
+mod templates;
 mod tidy;
 mod unary;
 mod wire;

@@ -1,19 +1,73 @@
 //! Protobuf to messages that may be sent. Finds every violation, and names each field by its path.
+//!
+//! An action is read into a [`Draft`], its texts are rendered if it has variables, and its rules are checked last, on
+//! what would be sent.
 
-mod action;
-pub mod json;
+mod compose;
+mod draft;
+mod json;
 mod options;
+mod read;
+mod variables;
 
-pub use action::action;
+pub use draft::Draft;
 pub use options::{options, recipient};
+pub use read::draft;
+pub use variables::mapped_quick_replies;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use prost_types::{Struct, Timestamp};
+
+use super::pb::action::Kind;
 use crate::error::Violations;
 use crate::limits::ID_LENGTH_MAX;
+use crate::message::{Action, QuickReply};
+use crate::template::{Date, RenderOptions, Variables};
 
-/// What a request is told that asks for template variables.
-pub const NO_TEMPLATING: &str = "template variables are not supported by this server: leave it unset";
+/// What the texts of one action are rendered with.
+#[derive(Debug)]
+pub struct Rendering {
+    variables: Variables,
+    options: RenderOptions,
+}
+
+impl Rendering {
+    /// Reads template variables. `field` is their path; in strict mode a missing one is an error.
+    pub fn new(variables: Struct, is_strict: bool, field: &str, violations: &mut Violations) -> Option<Self> {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = i64::try_from(since_epoch.as_millis()).ok().and_then(Date::from_epoch_ms)?;
+        let variables = variables::variables(variables, field, violations)?;
+        Some(Self { variables, options: RenderOptions { strict: is_strict, now } })
+    }
+
+    /// Renders a compiled action and checks its rules. `quick_replies` come after the action's own.
+    pub fn apply(
+        &self,
+        draft: &Draft<crate::template::Template>,
+        quick_replies: Vec<QuickReply>,
+        violations: &mut Violations,
+    ) -> Option<Action> {
+        draft.render(&self.variables, &self.options, violations)?.check(quick_replies, violations)
+    }
+}
+
+/// Reads, renders and checks one action; without a rendering its texts are literal. `at` is the path of the message that
+/// holds the action's field, with its final dot, and empty in a unary request. `quick_replies` come after the action's
+/// own.
+pub fn action(
+    action: Option<Kind>,
+    at: &str,
+    rendering: Option<&Rendering>,
+    quick_replies: Vec<QuickReply>,
+    violations: &mut Violations,
+) -> Option<Action> {
+    let draft = draft(action, at, violations)?;
+    match rendering {
+        None => draft.check(quick_replies, violations),
+        Some(rendering) => rendering.apply(&draft.compile(violations)?, quick_replies, violations),
+    }
+}
 
 /// Notes a violation of `field` if an id is too long or holds control characters.
 pub fn check_id(id: &str, field: &str, violations: &mut Violations) {
@@ -36,9 +90,9 @@ fn enum_value<T: TryFrom<i32>>(value: i32, field: &str, violations: &mut Violati
 }
 
 /// A point in time as protobuf has it.
-pub fn timestamp(time: SystemTime) -> prost_types::Timestamp {
+pub fn timestamp(time: SystemTime) -> Timestamp {
     let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    prost_types::Timestamp {
+    Timestamp {
         seconds: i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX),
         nanos: since_epoch.subsec_nanos() as i32,
     }

@@ -57,11 +57,8 @@ pub fn recipient(
 /// Reads how a message is sent. `field` is the path of the options. Whether a messaging type is required
 /// depends on the action: [`crate::message::check_together`].
 pub fn options(options: Option<pb::SendOptions>, field: &str, violations: &mut Violations) -> Options {
-    let pb::SendOptions { messaging_type, tag, tag_name, notification_type, persona_id, strict_variables } =
+    let pb::SendOptions { messaging_type, tag, tag_name, notification_type, persona_id, strict_variables: _ } =
         options.unwrap_or_default();
-    if strict_variables {
-        violations.add(format!("{field}.strict_variables"), super::NO_TEMPLATING);
-    }
     let tag = enum_value(tag, &format!("{field}.tag"), violations).and_then(tag_of);
     if tag.is_some() && !tag_name.is_empty() {
         violations.add(format!("{field}.tag_name"), "excludes tag: set one of them");

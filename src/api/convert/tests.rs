@@ -7,7 +7,7 @@ use crate::message::check_together;
 fn violations(options: pb::SendOptions, kind: Kind) -> Vec<String> {
     let mut violations = Violations::default();
     let options = super::options(Some(options), "options", &mut violations);
-    if let Some(action) = action(Some(kind), "", &mut violations) {
+    if let Some(action) = action(Some(kind), "", None, Vec::new(), &mut violations) {
         check_together(&options, &action, "options", &mut violations);
     }
     if violations.is_empty() {
@@ -238,7 +238,7 @@ fn a_structure_keeps_integers_as_integers() {
         fields: fields.into_iter().map(|(key, value)| (key.to_owned(), number(value))).collect(),
     };
     assert_eq!(
-        json::object_text(&object),
+        json::JsonTree::new(object).into_text(),
         r#"{"a":1,"b":1.5,"c":0,"d":9007199254740992,"e":null,"f":1e+300}"#
     );
 }

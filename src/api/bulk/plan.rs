@@ -1,0 +1,166 @@
+//! What the start frame says, and how an item becomes a message under it.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use prost_types::Struct;
+
+use crate::api::convert::{self, Draft, Rendering};
+use crate::api::pb;
+use crate::error::{SendError, Violations};
+use crate::message::{Action, Message, Options, check_together};
+use crate::template::Template;
+
+/// What items have unless they bring their own.
+#[derive(Debug)]
+pub(super) struct Plan {
+    action: Option<PlannedAction>,
+    options: Option<PlannedOptions>,
+    quick_reply_mapping: Option<pb::QuickReplyMapping>,
+    /// Items are not sent after this.
+    pub(super) deadline: Option<Instant>,
+}
+
+#[derive(Debug)]
+enum PlannedAction {
+    /// No text prints a variable: all items share one action.
+    Constant(Arc<Action>),
+    Template(Draft<Template>),
+}
+
+#[derive(Clone, Debug)]
+struct PlannedOptions {
+    options: Arc<Options>,
+    /// A missing variable is an error.
+    is_strict: bool,
+}
+
+impl Plan {
+    /// Reads the start; its action is compiled once, here.
+    ///
+    /// # Errors
+    /// All violations of the start.
+    pub(super) fn new(start: pb::BulkStart) -> Result<Self, SendError> {
+        let mut violations = Violations::default();
+        if !start.bulk_id.is_empty() {
+            violations.add("start.bulk_id", "resuming bulks is not supported by this server: leave it empty");
+        }
+        let mapping = start.quick_reply_mapping;
+        if mapping.as_ref().is_some_and(|mapping| mapping.content_type_variable.is_empty()) {
+            violations.add("start.quick_reply_mapping.content_type_variable", "is required");
+        }
+        let options =
+            start.options.map(|options| planned_options(Some(options), "start.options", &mut violations));
+        let action =
+            start.action.and_then(|action| planned_action(action, mapping.is_some(), &mut violations));
+        if let (Some(options), Some(PlannedAction::Constant(action))) = (&options, &action) {
+            check_together(&options.options, action, "start.options", &mut violations);
+        }
+        let deadline = start.expire_time.and_then(|expire_time| deadline(expire_time, &mut violations));
+        if violations.is_empty() {
+            Ok(Self { action, options, quick_reply_mapping: mapping, deadline })
+        } else {
+            Err(violations.into_error())
+        }
+    }
+
+    /// The message of one item, the `index`-th of its frame.
+    ///
+    /// # Errors
+    /// All violations of the item.
+    pub(super) fn message(&self, item: pb::BulkItem, index: usize) -> Result<Message, SendError> {
+        let at = format!("items[{index}]");
+        let mut violations = Violations::default();
+        if item.item_id.is_empty() {
+            violations.add(format!("{at}.item_id"), "must not be empty");
+        }
+        convert::check_id(&item.item_id, &format!("{at}.item_id"), &mut violations);
+        let recipient = convert::recipient(item.recipient, &format!("{at}.recipient"), &mut violations);
+        let (planned, options_field) = match (item.options, &self.options) {
+            (None, Some(planned)) => (planned.clone(), "start.options".to_owned()),
+            (own, _) => {
+                let field = format!("{at}.options");
+                (planned_options(own, &field, &mut violations), field)
+            }
+        };
+        let action = self.action(item.action, item.variables, planned.is_strict, &at, &mut violations);
+        if let Some(action) = &action {
+            check_together(&planned.options, action, &options_field, &mut violations);
+        }
+        match (recipient, action) {
+            (Some(recipient), Some(action)) if violations.is_empty() => {
+                Ok(Message { recipient, options: planned.options, action })
+            }
+            _ => Err(violations.into_error()),
+        }
+    }
+
+    fn action(
+        &self,
+        own: Option<pb::Action>,
+        variables: Option<Struct>,
+        is_strict: bool,
+        at: &str,
+        violations: &mut Violations,
+    ) -> Option<Arc<Action>> {
+        if let (None, Some(PlannedAction::Constant(action))) = (&own, &self.action) {
+            return Some(action.clone());
+        }
+        let field = format!("{at}.variables");
+        let quick_replies = match (&self.quick_reply_mapping, &variables) {
+            (Some(mapping), Some(variables)) => {
+                convert::mapped_quick_replies(mapping, variables, &field, violations)
+            }
+            (None, _) | (_, None) => Vec::new(),
+        };
+        let action = match (own, &self.action) {
+            (None, Some(PlannedAction::Template(draft))) => {
+                Rendering::new(variables.unwrap_or_default(), is_strict, &field, violations)?.apply(
+                    draft,
+                    quick_replies,
+                    violations,
+                )
+            }
+            (own, _) => {
+                let rendering = match variables {
+                    Some(variables) => Some(Rendering::new(variables, is_strict, &field, violations)?),
+                    None => None,
+                };
+                let kind = own.and_then(|action| action.kind);
+                convert::action(kind, &format!("{at}.action."), rendering.as_ref(), quick_replies, violations)
+            }
+        };
+        action.map(Arc::new)
+    }
+}
+
+fn planned_options(
+    options: Option<pb::SendOptions>,
+    field: &str,
+    violations: &mut Violations,
+) -> PlannedOptions {
+    let is_strict = options.as_ref().is_some_and(|options| options.strict_variables);
+    PlannedOptions { options: Arc::new(convert::options(options, field, violations)), is_strict }
+}
+
+fn planned_action(action: pb::Action, is_mapped: bool, violations: &mut Violations) -> Option<PlannedAction> {
+    let draft = convert::draft(action.kind, "start.action.", violations)?.compile(violations)?;
+    if is_mapped || !draft.is_constant() {
+        return Some(PlannedAction::Template(draft));
+    }
+    let rendering = Rendering::new(Struct::default(), false, "start.action", violations)?;
+    rendering.apply(&draft, Vec::new(), violations).map(|action| PlannedAction::Constant(Arc::new(action)))
+}
+
+fn deadline(expire_time: prost_types::Timestamp, violations: &mut Violations) -> Option<Instant> {
+    match SystemTime::try_from(expire_time) {
+        Ok(expire_time) => {
+            let left = expire_time.duration_since(SystemTime::now()).unwrap_or_default();
+            Instant::now().checked_add(left)
+        }
+        Err(_) => {
+            violations.add("start.expire_time", "is not a time that can be represented");
+            None
+        }
+    }
+}
