@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use secrecy::SecretString;
 
+use crate::ledger;
 use crate::limits::BULK_IN_FLIGHT_DEFAULT;
 use crate::pages::{GRAPH_VERSION_DEFAULT, PAGE_ID_ME, Page, Source};
 
@@ -62,6 +63,22 @@ pub struct ServeOptions {
           value_parser = in_flight_max)]
     pub bulk_in_flight_max: usize,
 
+    /// Ledger of what was sent: `sqlite://PATH` for a file of this process's own, or `postgres://...` for one that
+    /// replicas share
+    #[arg(
+        long,
+        env = "CONNECTOR_LEDGER",
+        default_value = "sqlite://messenger-connector.db",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    pub ledger: String,
+
+    /// Days that the ledger keeps an outcome, and so the time in which an id is not sent again
+    #[arg(long, env = "CONNECTOR_LEDGER_RETENTION_DAYS", default_value_t = 7, value_name = "DAYS",
+          value_parser = clap::value_parser!(u16).range(1..=365))]
+    pub ledger_retention_days: u16,
+
     /// How long a shutdown may wait for calls and streams to end
     #[arg(long, env = "CONNECTOR_DRAIN_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS")]
     pub drain_timeout_ms: u64,
@@ -108,6 +125,12 @@ impl ServeOptions {
         )?;
         let page = Page::single(&self.page_id, token, self.app_secret_file.as_deref(), &self.graph_version)?;
         Ok(Source::Single(Box::new(page)))
+    }
+
+    /// How the ledger keeps time.
+    pub fn ledger_options(&self) -> ledger::Options {
+        let retention = Duration::from_secs(u64::from(self.ledger_retention_days) * 24 * 60 * 60);
+        ledger::Options { retention, ..ledger::Options::default() }
     }
 
     /// How long a shutdown may wait.

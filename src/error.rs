@@ -32,6 +32,7 @@ pub enum Reason {
     LedgerUnavailable,
     Expired,
     Internal,
+    BulkNotFound,
 }
 
 impl Reason {
@@ -59,6 +60,7 @@ impl Reason {
             | Self::AttachmentNotFound
             | Self::OutcomeUnknown
             | Self::GraphRejected
+            | Self::BulkNotFound
             | Self::Internal => false,
         }
     }

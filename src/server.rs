@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::server::TcpIncoming;
 
@@ -17,6 +18,7 @@ use crate::api::service::MessengerService;
 use crate::config::ServeOptions;
 use crate::dispatch::Dispatcher;
 use crate::graph::client::Client;
+use crate::ledger::Ledger;
 use crate::limits::{
     CONNECTION_STREAMS_MAX, CONNECTION_WINDOW_BYTES, GRPC_MESSAGE_BYTES_MAX, STREAM_WINDOW_BYTES,
 };
@@ -29,6 +31,7 @@ pub struct Server {
     options: ServeOptions,
     pages: Arc<Pages>,
     graph: Arc<Client>,
+    ledger: Ledger,
 }
 
 impl Server {
@@ -43,7 +46,8 @@ impl Server {
         let listener = TcpListener::bind(options.listen)
             .await
             .with_context(|| format!("cannot listen on {}", options.listen))?;
-        Ok(Self { listener, options, pages, graph })
+        let ledger = Ledger::open(&options.ledger, options.ledger_options()).await?;
+        Ok(Self { listener, options, pages, graph, ledger })
     }
 
     /// The address it listens on; tells the port if the configuration left it open.
@@ -62,11 +66,13 @@ impl Server {
         let draining = CancellationToken::new();
         let stopped = CancellationToken::new();
         let watch = tokio::spawn(self.pages.clone().watch());
-        let dispatcher = Arc::new(Dispatcher::new(self.pages.clone(), self.graph.clone(), draining.clone()));
+        let dispatcher =
+            Dispatcher::new(self.pages.clone(), self.graph.clone(), self.ledger.clone(), draining.clone());
         let service = MessengerService {
             pages: self.pages,
-            dispatcher,
+            dispatcher: Arc::new(dispatcher),
             graph: self.graph,
+            ledger: self.ledger.clone(),
             bulk_in_flight_max: self.options.bulk_in_flight_max,
             draining: draining.clone(),
         };
@@ -88,8 +94,9 @@ impl Server {
                 stopped.clone().cancelled_owned(),
             );
         let serve = tokio::spawn(serve);
-        health.set_ready(true).await;
+        let follow = tokio::spawn(follow_readiness(health.clone(), self.ledger.readiness()));
         shutdown.await;
+        follow.abort();
         tracing::info!("draining");
         health.set_ready(false).await;
         draining.cancel();
@@ -101,8 +108,20 @@ impl Server {
             Err(_) => tracing::warn!("some connections did not end in time and are cut"),
         }
         watch.abort();
+        self.ledger.close().await;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Ready as long as the ledger takes claims. Graph's health does not count: its failures are answered per message.
+async fn follow_readiness(health: Health, mut ledger: watch::Receiver<bool>) {
+    loop {
+        let is_ready = *ledger.borrow_and_update();
+        health.set_ready(is_ready).await;
+        if ledger.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -16,14 +16,16 @@ use tonic::{Status, Streaming};
 
 use plan::Plan;
 
+use super::fingerprint::Fingerprints;
+use super::pb::bulk_start::OnUnknown;
 use super::pb::send_bulk_messages_request::Frame;
 use super::pb::send_bulk_messages_response::Frame as Answer;
 use super::service::MessengerService;
 use super::{pb, status};
 use crate::dispatch::{BulkItemId, Queued, Reply, Source};
 use crate::error::{Outcome, Reason, SendError};
+use crate::ledger::{Claim, Key};
 use crate::limits::RESULTS_PER_FRAME_MAX;
-use crate::pages::Page;
 
 /// Answer frames that may wait for the transport.
 const ANSWERS_WAITING_MAX: usize = 4;
@@ -56,7 +58,7 @@ async fn run(
     };
     let mut bulk = Bulk::new(service, *start).map_err(status::status)?;
     let accepted = pb::BulkAccepted {
-        bulk_id: bulk.bulk_id.clone(),
+        bulk_id: bulk.bulk_id.to_string(),
         max_in_flight: i32::try_from(bulk.service.bulk_in_flight_max).unwrap_or(i32::MAX),
     };
     let result = match send(answers, Answer::Accepted(accepted)).await {
@@ -64,7 +66,7 @@ async fn run(
         Err(gone) => Err(gone),
     };
     // Drops what still waits if the stream ended early; what was started is finished by its lane.
-    bulk.service.dispatcher.cancel_bulk(&bulk.page.id, bulk.number);
+    bulk.service.dispatcher.cancel_bulk(&bulk.page_id, bulk.number);
     result
 }
 
@@ -76,15 +78,16 @@ async fn send(answers: &Answers, frame: Answer) -> Result<(), Status> {
 #[derive(Debug)]
 struct Bulk {
     service: MessengerService,
-    page: Arc<Page>,
-    bulk_id: String,
+    page_id: Arc<str>,
+    bulk_id: Arc<str>,
     number: u64,
+    fingerprints: Fingerprints,
+    resend_unknown: bool,
     plan: Plan,
     /// Items of the last frame that have found no room yet, with their index in it.
     pending: VecDeque<(usize, pb::BulkItem)>,
     /// How many items carry an id that is in flight: one is sent, each gets the result.
     in_flight: HashMap<BulkItemId, u64>,
-    settled: Settled,
     counts: pb::BulkCounts,
     outcome_sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>,
     outcomes: mpsc::UnboundedReceiver<(BulkItemId, Outcome)>,
@@ -93,17 +96,24 @@ struct Bulk {
 impl Bulk {
     fn new(service: MessengerService, start: pb::BulkStart) -> Result<Self, SendError> {
         let page = service.pages.resolve(&start.page_id)?;
-        let plan = Plan::new(start)?;
         let number = service.dispatcher.new_bulk();
+        let bulk_id = match start.bulk_id.as_str() {
+            "" => made_up_bulk_id(number).into(),
+            bulk_id => bulk_id.into(),
+        };
+        let fingerprints = Fingerprints::of_bulk(&start);
+        let resend_unknown = start.on_unknown() == OnUnknown::Resend;
+        let plan = Plan::new(start)?;
         let (outcome_sender, outcomes) = mpsc::unbounded_channel();
         Ok(Self {
-            page,
-            bulk_id: made_up_bulk_id(number),
+            page_id: page.id.as_str().into(),
+            bulk_id,
             number,
+            fingerprints,
+            resend_unknown,
             plan,
             pending: VecDeque::new(),
             in_flight: HashMap::new(),
-            settled: Settled::new(service.bulk_in_flight_max),
             counts: pb::BulkCounts::default(),
             outcome_sender,
             outcomes,
@@ -172,11 +182,6 @@ impl Bulk {
             && let Some((index, item)) = self.pending.pop_front()
         {
             let item_id: BulkItemId = item.item_id.as_str().into();
-            if let Some(outcome) = self.settled.get(&item_id) {
-                self.in_flight.insert(item_id.clone(), 1);
-                drop(self.outcome_sender.send((item_id, outcome)));
-                continue;
-            }
             match self.in_flight.entry(item_id.clone()) {
                 Entry::Occupied(mut occurrences) => {
                     *occurrences.get_mut() += 1;
@@ -184,10 +189,20 @@ impl Bulk {
                 }
                 Entry::Vacant(vacant) => drop(vacant.insert(1)),
             }
+            let claim = Claim {
+                key: Key {
+                    page_id: self.page_id.clone(),
+                    bulk_id: self.bulk_id.clone(),
+                    id: item_id.clone(),
+                },
+                fingerprint: self.fingerprints.of_item(&item),
+                resend_unknown: self.resend_unknown,
+            };
             let reply = Reply::to_bulk(item_id, self.outcome_sender.clone());
             match self.plan.message(item, index) {
                 Ok(message) => admitted.push(Queued {
                     message,
+                    claim: Some(claim),
                     source: Source::Bulk(self.number),
                     deadline: self.plan.deadline,
                     reply,
@@ -196,7 +211,7 @@ impl Bulk {
             }
         }
         if !admitted.is_empty() {
-            self.service.dispatcher.queue(&self.page.id, admitted);
+            self.service.dispatcher.queue(&self.page_id, admitted);
         }
     }
 
@@ -218,14 +233,16 @@ impl Bulk {
                 self.count(&outcome);
                 results.push(status::item_result(item_id.to_string(), outcome.clone()));
             }
-            self.settled.insert(item_id, outcome);
         }
         results
     }
 
     fn count(&mut self, outcome: &Outcome) {
         let count = match outcome {
-            Outcome::Sent(_) => &mut self.counts.sent,
+            Outcome::Sent(receipt) => {
+                self.counts.replayed += i64::from(receipt.replayed);
+                &mut self.counts.sent
+            }
             Outcome::Rejected(_) => &mut self.counts.rejected,
             Outcome::Failed(_) => &mut self.counts.failed,
             Outcome::Unknown(_) => &mut self.counts.unknown,
@@ -239,34 +256,4 @@ impl Bulk {
 fn made_up_bulk_id(number: u64) -> String {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     format!("bulk-{}-{number}", since_epoch.as_micros())
-}
-
-/// The latest outcomes, so that an id that comes again soon is not sent again.
-#[derive(Debug)]
-struct Settled {
-    outcomes: HashMap<BulkItemId, Outcome>,
-    order: VecDeque<BulkItemId>,
-    capacity: usize,
-}
-
-impl Settled {
-    fn new(capacity: usize) -> Self {
-        Self { outcomes: HashMap::new(), order: VecDeque::new(), capacity }
-    }
-
-    fn get(&self, item_id: &str) -> Option<Outcome> {
-        self.outcomes.get(item_id).cloned()
-    }
-
-    fn insert(&mut self, item_id: BulkItemId, outcome: Outcome) {
-        if self.outcomes.insert(item_id.clone(), outcome).is_some() {
-            return;
-        }
-        self.order.push_back(item_id);
-        if self.order.len() > self.capacity
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.outcomes.remove(&oldest);
-        }
-    }
 }

@@ -1,11 +1,14 @@
 //! The gRPC room: protobuf in, protobuf out.
 //!
 //! [`service`] answers the calls, [`bulk`] runs the stream, [`convert`] turns protobuf into messages that may be
-//! sent, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
+//! sent, [`fingerprint`] tells a request from another one with the same id, `record` reads what is on record of a
+//! bulk, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
 
 pub mod bulk;
 pub mod convert;
+pub mod fingerprint;
 pub mod health;
+mod record;
 pub mod service;
 pub mod status;
 

@@ -11,11 +11,12 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::convert::{self, Rendering};
 use super::pb::{self, action::Kind};
-use super::{bulk, status};
+use super::{bulk, fingerprint, record, status};
 use crate::dispatch::{Dispatcher, Queued, Reply, Source};
 use crate::error::{Outcome, Receipt, SendError, Violations};
 use crate::graph::client::Client;
 use crate::graph::request;
+use crate::ledger::{Claim, Key, Ledger};
 use crate::message::{Message, check_together};
 use crate::pages::Pages;
 
@@ -28,6 +29,8 @@ pub struct MessengerService {
     pub dispatcher: Arc<Dispatcher>,
     /// Knows the address of the call that a preview shows.
     pub graph: Arc<Client>,
+    /// Remembers what became of messages with an id.
+    pub ledger: Ledger,
     /// Items that one bulk stream may have in flight.
     pub bulk_in_flight_max: usize,
     /// Cancelled when the service shuts down.
@@ -60,14 +63,16 @@ impl MessengerService {
     async fn try_send(&self, request: UnaryRequest) -> Result<Answer, SendError> {
         let page = self.pages.resolve(&request.page_id)?;
         let (deadline, validate_only) = (request.deadline, request.validate_only);
-        let message = message(request)?;
+        let claim = request.claim(&page.id);
+        let message = request.into_message()?;
         if validate_only {
             let body_json = request::body_json(&message).unwrap_or_default();
             return Ok(Answer::Preview(pb::Preview { url: self.graph.messages_url(&page), body_json }));
         }
         self.dispatcher.check_unary_room(&page.id)?;
         let (sender, outcome) = oneshot::channel();
-        let queued = Queued { message, source: Source::Unary, deadline, reply: Reply::to_unary(sender) };
+        let reply = Reply::to_unary(sender);
+        let queued = Queued { message, claim, source: Source::Unary, deadline, reply };
         self.dispatcher.queue(&page.id, vec![queued]);
         let receipt: Receipt = outcome
             .await
@@ -77,32 +82,47 @@ impl MessengerService {
     }
 }
 
-/// Checks a request as a whole.
-fn message(request: UnaryRequest) -> Result<Message, SendError> {
-    let mut violations = Violations::default();
-    if !request.request_id.is_empty() {
-        violations.add("request_id", "idempotent sends are not supported by this server: leave it empty");
-    }
-    let is_strict = request.options.as_ref().is_some_and(|options| options.strict_variables);
-    let recipient = convert::recipient(request.recipient, "recipient", &mut violations);
-    let options = convert::options(request.options, "options", &mut violations);
-    let action = match request.template_variables {
-        None => convert::action(request.kind, "", None, Vec::new(), &mut violations),
-        Some(variables) => {
-            let rendering = Rendering::new(variables, is_strict, "template_variables", &mut violations);
-            rendering.and_then(|rendering| {
-                convert::action(request.kind, "", Some(&rendering), Vec::new(), &mut violations)
-            })
+impl UnaryRequest {
+    /// Names the message in the ledger, if it has an id.
+    fn claim(&self, page_id: &str) -> Option<Claim> {
+        if self.request_id.is_empty() {
+            return None;
         }
-    };
-    if let Some(action) = &action {
-        check_together(&options, action, "options", &mut violations);
+        let fingerprint = fingerprint::of_unary(
+            self.recipient.as_ref(),
+            self.options.as_ref(),
+            self.kind.as_ref(),
+            self.template_variables.as_ref(),
+        );
+        let key = Key { page_id: page_id.into(), bulk_id: "".into(), id: self.request_id.as_str().into() };
+        Some(Claim { key, fingerprint, resend_unknown: false })
     }
-    match (recipient, action) {
-        (Some(recipient), Some(action)) if violations.is_empty() => {
-            Ok(Message { recipient, options: Arc::new(options), action: Arc::new(action) })
+
+    /// Checks a request as a whole.
+    fn into_message(self) -> Result<Message, SendError> {
+        let mut violations = Violations::default();
+        convert::check_id(&self.request_id, "request_id", &mut violations);
+        let is_strict = self.options.as_ref().is_some_and(|options| options.strict_variables);
+        let recipient = convert::recipient(self.recipient, "recipient", &mut violations);
+        let options = convert::options(self.options, "options", &mut violations);
+        let action = match self.template_variables {
+            None => convert::action(self.kind, "", None, Vec::new(), &mut violations),
+            Some(variables) => {
+                let rendering = Rendering::new(variables, is_strict, "template_variables", &mut violations);
+                rendering.and_then(|rendering| {
+                    convert::action(self.kind, "", Some(&rendering), Vec::new(), &mut violations)
+                })
+            }
+        };
+        if let Some(action) = &action {
+            check_together(&options, action, "options", &mut violations);
         }
-        _ => Err(violations.into_error()),
+        match (recipient, action) {
+            (Some(recipient), Some(action)) if violations.is_empty() => {
+                Ok(Message { recipient, options: Arc::new(options), action: Arc::new(action) })
+            }
+            _ => Err(violations.into_error()),
+        }
     }
 }
 
@@ -202,15 +222,17 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
         Ok(Response::new(bulk::start(self.clone(), request.into_inner())))
     }
 
-    async fn get_bulk(&self, _: Request<pb::GetBulkRequest>) -> Result<Response<pb::Bulk>, Status> {
-        Err(status::not_supported("this server keeps no record of bulks"))
+    async fn get_bulk(&self, request: Request<pb::GetBulkRequest>) -> Result<Response<pb::Bulk>, Status> {
+        let bulk = record::bulk(&self.pages, &self.ledger, request.into_inner()).await;
+        bulk.map(Response::new).map_err(status::status)
     }
 
     async fn list_bulk_results(
         &self,
-        _: Request<pb::ListBulkResultsRequest>,
+        request: Request<pb::ListBulkResultsRequest>,
     ) -> Result<Response<pb::ListBulkResultsResponse>, Status> {
-        Err(status::not_supported("this server keeps no record of bulks"))
+        let results = record::results(&self.pages, &self.ledger, request.into_inner()).await;
+        results.map(Response::new).map_err(status::status)
     }
 
     async fn list_pages(

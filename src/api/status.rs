@@ -22,7 +22,10 @@ fn code(reason: Reason) -> Code {
         Reason::RequestInProgress => Code::Aborted,
         Reason::Unauthenticated => Code::Unauthenticated,
         Reason::PermissionDenied => Code::PermissionDenied,
-        Reason::PageNotFound | Reason::RecipientNotFound | Reason::AttachmentNotFound => Code::NotFound,
+        Reason::PageNotFound
+        | Reason::BulkNotFound
+        | Reason::RecipientNotFound
+        | Reason::AttachmentNotFound => Code::NotFound,
         Reason::PageTokenInvalid
         | Reason::PagePermissionMissing
         | Reason::PageRestricted
@@ -46,6 +49,7 @@ fn pb_reason(reason: Reason) -> pb::ErrorReason {
         Reason::Unauthenticated => pb::ErrorReason::Unauthenticated,
         Reason::PermissionDenied => pb::ErrorReason::PermissionDenied,
         Reason::PageNotFound => pb::ErrorReason::PageNotFound,
+        Reason::BulkNotFound => pb::ErrorReason::BulkNotFound,
         Reason::PageTokenInvalid => pb::ErrorReason::PageTokenInvalid,
         Reason::PagePermissionMissing => pb::ErrorReason::PagePermissionMissing,
         Reason::PageRestricted => pb::ErrorReason::PageRestricted,
@@ -98,11 +102,6 @@ pub fn status(error: SendError) -> Status {
 /// The protocol of the bulk stream was broken.
 pub fn protocol_violation(message: &'static str) -> Status {
     status(SendError::new(Reason::InvalidArgument, message))
-}
-
-/// The call needs a part of the service that this server does not have.
-pub fn not_supported(message: &'static str) -> Status {
-    Status::unimplemented(message)
 }
 
 fn any(name: &str, message: &impl Message) -> Any {

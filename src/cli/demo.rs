@@ -78,7 +78,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     .await?;
     let graph_url = sandbox.url();
     tokio::spawn(sandbox.serve(end.clone().cancelled_owned()));
-    let server = Server::bind(serve_options(&graph_url)).await?;
+    let server = Server::bind(serve_options(&graph_url, &folder)).await?;
     let connect = ConnectOptions { address: format!("http://{}", server.local_addr()?) };
     let drain = CancellationToken::new();
     let service = tokio::spawn(server.serve(drain.clone().cancelled_owned()));
@@ -100,8 +100,8 @@ fn any_port() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
-/// The service as its defaults have it, but on the sandbox.
-fn serve_options(graph_url: &str) -> ServeOptions {
+/// The service as its defaults have it, but on the sandbox, on a free port, and with its ledger in the folder.
+pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
     ServeOptions {
         listen: any_port(),
         insecure_no_auth: false,
@@ -112,6 +112,8 @@ fn serve_options(graph_url: &str) -> ServeOptions {
         graph_version: GRAPH_VERSION_DEFAULT.to_owned(),
         app_secret_file: None,
         bulk_in_flight_max: BULK_IN_FLIGHT_DEFAULT,
+        ledger: format!("sqlite://{}", folder.join("ledger.db").display()),
+        ledger_retention_days: 7,
         drain_timeout_ms: 10_000,
     }
 }

@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_status_without_details_is_told_as_it_is() {
-        let status = status::not_supported("no such call");
+        let status = tonic::Status::unimplemented("no such call");
         assert_eq!(describe(&status), "the service answered Unimplemented: no such call");
     }
 }

@@ -17,6 +17,7 @@ pub use queued::{BulkItemId, Queued, Reply, Source};
 
 use crate::error::{Reason, SendError};
 use crate::graph::client::Client;
+use crate::ledger::Ledger;
 use crate::limits::UNARY_QUEUED_MAX;
 use crate::pages::Pages;
 
@@ -33,6 +34,7 @@ pub struct Dispatcher {
 struct Context {
     pages: Arc<Pages>,
     graph: Arc<Client>,
+    ledger: Ledger,
     draining: CancellationToken,
 }
 
@@ -47,9 +49,9 @@ pub struct Load {
 
 impl Dispatcher {
     /// A dispatcher that starts nothing new once `draining` is cancelled: what waits then ends as not sent.
-    pub fn new(pages: Arc<Pages>, graph: Arc<Client>, draining: CancellationToken) -> Self {
+    pub fn new(pages: Arc<Pages>, graph: Arc<Client>, ledger: Ledger, draining: CancellationToken) -> Self {
         Self {
-            context: Arc::new(Context { pages, graph, draining }),
+            context: Arc::new(Context { pages, graph, ledger, draining }),
             lanes: Mutex::default(),
             bulk_number: AtomicU64::default(),
         }

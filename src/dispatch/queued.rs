@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::error::{Outcome, Reason, SendError};
+use crate::ledger::Claim;
 use crate::message::Message;
 
 /// A message that waits to be sent.
@@ -13,6 +14,8 @@ use crate::message::Message;
 pub struct Queued {
     /// The message.
     pub message: Message,
+    /// Names it in the ledger; `None` for a message without an id, which is not recorded.
+    pub claim: Option<Claim>,
     /// Who queued it.
     pub source: Source,
     /// It is not sent after this.

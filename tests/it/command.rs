@@ -99,7 +99,10 @@ async fn ctrl_c_ends_a_bulk_with_the_results_of_what_was_sent() {
 #[tokio::test]
 async fn a_service_is_healthy_until_it_is_told_to_stop() {
     let stack = harness::start().await;
-    let arguments = ["serve", "--listen", "127.0.0.1:0", "--graph-url", &stack.sandbox_url];
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = format!("sqlite://{}", folder.path().join("ledger.db").display());
+    let arguments =
+        ["serve", "--listen", "127.0.0.1:0", "--graph-url", &stack.sandbox_url, "--ledger", &ledger];
     let mut serve = command(&arguments).env("PAGE_ACCESS_TOKEN", "t").spawn().unwrap();
     let mut lines = BufReader::new(serve.stderr.take().unwrap()).lines();
     let line = wait_for(&mut lines, "listens").await;

@@ -20,6 +20,8 @@ pub struct Stack {
     pub address: String,
     pub shutdown: CancellationToken,
     _stop: DropGuard,
+    /// Holds the ledger's file.
+    _folder: Option<tempfile::TempDir>,
     pub served: tokio::task::JoinHandle<anyhow::Result<()>>,
 }
 
@@ -47,12 +49,24 @@ pub async fn start_with(arguments: &[&str]) -> Stack {
     tokio::spawn(sandbox.serve(stop_sandbox.clone().cancelled_owned()));
     let graph_url = ["--graph-url", &sandbox_url];
     let graph_url = if arguments.contains(&"--graph-url") { &[] } else { &graph_url[..] };
-    let options = serve_options(&[graph_url, arguments].concat());
+    let folder = (!arguments.contains(&"--ledger")).then(|| tempfile::tempdir().unwrap());
+    let ledger =
+        folder.as_ref().map(|folder| format!("sqlite://{}", folder.path().join("ledger.db").display()));
+    let ledger: Vec<_> = ledger.iter().flat_map(|ledger| ["--ledger", ledger]).collect();
+    let options = serve_options(&[graph_url, arguments, &ledger].concat());
     let server = Server::bind(options).await.unwrap();
     let address = format!("http://{}", server.local_addr().unwrap());
     let served = tokio::spawn(server.serve(shutdown.clone().cancelled_owned()));
     let client = MessengerServiceClient::connect(address.clone()).await.unwrap();
-    Stack { client, sandbox_url, address, _stop: stop_sandbox.drop_guard(), shutdown, served }
+    Stack {
+        client,
+        sandbox_url,
+        address,
+        _stop: stop_sandbox.drop_guard(),
+        _folder: folder,
+        shutdown,
+        served,
+    }
 }
 
 impl Drop for Stack {

@@ -10,6 +10,7 @@ mod command;
 mod faults;
 mod harness;
 mod pages;
+mod record;
 mod sandbox;
 mod services;
 mod template;

@@ -108,18 +108,6 @@ async fn validate_only_shows_the_call_and_sends_nothing() {
 }
 
 #[tokio::test]
-async fn what_this_server_lacks_is_refused_and_not_ignored() {
-    let stack = harness::start().await;
-    let request = pb::SendTextMessageRequest { request_id: "1".into(), ..text_request("7", "x") };
-    let status = stack.client.clone().send_text_message(request).await.unwrap_err();
-    let fields: Vec<_> =
-        send_error(&status).violations.into_iter().map(|violation| violation.field).collect();
-    assert_eq!(fields, ["request_id"]);
-    let status = stack.client.clone().get_bulk(pb::GetBulkRequest::default()).await.unwrap_err();
-    assert_eq!(status.code(), Code::Unimplemented);
-}
-
-#[tokio::test]
 async fn a_send_outlives_its_caller() {
     let stack = harness::start().await;
     let mut client = stack.client.clone();

@@ -42,9 +42,7 @@ impl Plan {
     /// All violations of the start.
     pub(super) fn new(start: pb::BulkStart) -> Result<Self, SendError> {
         let mut violations = Violations::default();
-        if !start.bulk_id.is_empty() {
-            violations.add("start.bulk_id", "resuming bulks is not supported by this server: leave it empty");
-        }
+        convert::check_id(&start.bulk_id, "start.bulk_id", &mut violations);
         let mapping = start.quick_reply_mapping;
         if mapping.as_ref().is_some_and(|mapping| mapping.content_type_variable.is_empty()) {
             violations.add("start.quick_reply_mapping.content_type_variable", "is required");

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::cli::connection::ConnectOptions;
+use crate::cli::demo;
 use crate::config::ServeOptions;
 use crate::sandbox::{self, Sandbox};
 use crate::server::Server;
@@ -21,24 +22,15 @@ impl Bench {
         let listen = "127.0.0.1:0".parse().unwrap();
         let options = sandbox::Options { listen, latency_ms, ..sandbox::Options::default() };
         let sandbox = Sandbox::bind(options).await.unwrap();
-        let options = ServeOptions {
-            listen,
-            insecure_no_auth: false,
-            graph_url: sandbox.url(),
-            pages: None,
-            page_access_token: Some("token".into()),
-            page_id: "me".to_owned(),
-            graph_version: "v25.0".to_owned(),
-            app_secret_file: None,
-            bulk_in_flight_max,
-            drain_timeout_ms: 10_000,
-        };
+        let folder = tempfile::tempdir().unwrap();
+        let options =
+            ServeOptions { bulk_in_flight_max, ..demo::serve_options(&sandbox.url(), folder.path()) };
         let server = Server::bind(options).await.unwrap();
         let connect = ConnectOptions { address: format!("http://{}", server.local_addr().unwrap()) };
         let drain = CancellationToken::new();
         tokio::spawn(sandbox.serve(std::future::pending()));
         tokio::spawn(server.serve(drain.clone().cancelled_owned()));
-        Self { client: connect.client().await.unwrap(), drain, folder: tempfile::tempdir().unwrap() }
+        Self { client: connect.client().await.unwrap(), drain, folder }
     }
 
     fn plan(&self, audience: &str) -> Plan {

@@ -13,7 +13,7 @@ fn queued(source: Source, recipient: &str, name: &str) -> Queued {
         action: Arc::new(Action::SenderAction(SenderAction::TypingOn)),
     };
     let (sender, _) = tokio::sync::oneshot::channel();
-    Queued { message, source, deadline: None, reply: Reply::to_unary(sender) }
+    Queued { message, claim: None, source, deadline: None, reply: Reply::to_unary(sender) }
 }
 
 fn names(messages: &[Queued]) -> Vec<&str> {
