@@ -4,6 +4,7 @@
 //!
 //! * [`api`] speaks protobuf: it turns requests into messages that may be sent, and outcomes into answers.
 //! * [`dispatch`] decides what is sent when: a lane per page, calls that carry what the lane picked.
+//! * [`ledger`] speaks SQL: it records durably what was claimed to be sent, and what became of it.
 //! * [`graph`] speaks HTTP and Graph JSON: requests, batches, and the table of Graph's error codes.
 //!
 //! What all of them talk about:
@@ -24,6 +25,7 @@ pub mod config;
 pub mod dispatch;
 pub mod error;
 pub mod graph;
+pub mod ledger;
 pub mod limits;
 pub mod message;
 pub mod pages;

@@ -72,3 +72,31 @@ pub const PAGES_RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 pub const PAGE_ID_LENGTH_MAX: usize = 64;
 /// Characters of a recipient's identifier; Meta documents none. Real ones have at most a few dozen.
 pub const RECIPIENT_LENGTH_MAX: usize = 1000;
+
+/// How long the ledger keeps an outcome unless configured otherwise, counted from its last claim.
+pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// How often the ledger looks for records older than that.
+pub const LEDGER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
+/// Records that one step of a sweep removes: some milliseconds, so that claims hardly wait for it.
+pub const LEDGER_SWEEP_ROWS: i64 = 1000;
+/// How long the ledger pauses between two steps of a sweep.
+pub const LEDGER_SWEEP_PAUSE: Duration = Duration::from_millis(20);
+/// Rows that one transaction of the ledger takes, unless a single group has more.
+pub const LEDGER_WRITE_ROWS_MAX: usize = 5000;
+/// Outcomes that the ledger keeps in memory while its database is away, at about 300 bytes each. Nothing is
+/// claimed meanwhile, so only calls that were under way add to them.
+pub const LEDGER_UNSETTLED_MAX: usize = 100_000;
+/// How long a claim or a settlement waits for the ledger.
+pub const LEDGER_ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often a ledger whose database is away looks whether it is back.
+pub const LEDGER_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a replica's claims stay its own after its last sign of life. It gives one every third of this.
+pub const LEDGER_LEASE: Duration = Duration::from_secs(15);
+/// How long SQLite waits for another process to unlock the file.
+pub const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to wait for a connection to Postgres, and for one transaction.
+pub const POSTGRES_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long to wait for Postgres to count or list the items of one bulk, and to migrate.
+pub const POSTGRES_READ_TIMEOUT: Duration = Duration::from_secs(30);
+/// Connections of one replica to Postgres, beside the one that claims and settles.
+pub const POSTGRES_READ_CONNECTIONS_MAX: u32 = 3;

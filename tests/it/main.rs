@@ -8,7 +8,10 @@
 mod bulk;
 mod faults;
 mod harness;
+mod ledger;
+mod ledger_place;
 mod pages;
+mod postgres;
 mod services;
 mod tidy;
 mod unary;

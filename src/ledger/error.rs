@@ -1,0 +1,107 @@
+//! What the ledger says when it cannot do its work.
+
+use sqlx::postgres::PgDatabaseError;
+use sqlx::sqlite::SqliteError;
+
+/// Why the ledger could not answer. Its sentence names the ledger without a password, and holds no content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LedgerError {
+    message: String,
+    is_refusal: bool,
+}
+
+/// What the ledger's own functions return.
+pub(super) type Result<T> = std::result::Result<T, LedgerError>;
+
+impl LedgerError {
+    /// Something that may pass: a full disk, a database that is away.
+    pub(super) fn passing(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_refusal: false }
+    }
+
+    /// The database did not take these very values, and never will.
+    pub(super) fn refusal(message: impl Into<String>) -> Self {
+        Self { message: message.into(), is_refusal: true }
+    }
+
+    pub(super) fn closed() -> Self {
+        Self::passing("the ledger is closed")
+    }
+
+    /// The same, saying which ledger it is about.
+    pub(super) fn at(self, name: &str) -> Self {
+        Self { message: format!("ledger {name}: {}", self.message), ..self }
+    }
+
+    /// True if the same values cannot succeed later either.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.is_refusal
+    }
+}
+
+impl std::fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for LedgerError {}
+
+impl From<sqlx::Error> for LedgerError {
+    fn from(error: sqlx::Error) -> Self {
+        if let sqlx::Error::Database(database) = &error {
+            if let Some(sqlite) = database.try_downcast_ref::<SqliteError>() {
+                return of_sqlite(sqlite);
+            }
+            if let Some(postgres) = database.try_downcast_ref::<PgDatabaseError>() {
+                return of_postgres(postgres);
+            }
+        }
+        match error {
+            sqlx::Error::Io(error) => Self::passing(format!("the database cannot be reached: {error}")),
+            sqlx::Error::PoolTimedOut => Self::passing("the database did not answer in time"),
+            // Its text may quote the address, password included.
+            sqlx::Error::Configuration(_) => Self::passing("the address is not valid"),
+            other => Self::passing(other.to_string()),
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for LedgerError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        match error {
+            sqlx::migrate::MigrateError::Execute(error) => error.into(),
+            sqlx::migrate::MigrateError::VersionMissing(version) => Self::passing(format!(
+                "it was written by a newer version of messenger-connector (its migration {version} is not known here)"
+            )),
+            other => Self::passing(format!("cannot migrate: {other}")),
+        }
+    }
+}
+
+/// SQLite's result codes: <https://www.sqlite.org/rescode.html>. The low byte is the primary one.
+fn of_sqlite(error: &SqliteError) -> LedgerError {
+    use sqlx::error::DatabaseError;
+    let code = error.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or_default();
+    let hint = match code & 0xff {
+        5 | 6 => "another process has locked the file",
+        8 => "the file cannot be written: check its permissions",
+        10 => "the disk reports an error",
+        11 | 26 => "the file is damaged, or no ledger at all",
+        13 => "the disk is full: free some space",
+        14 => "the file cannot be opened: check that its folder exists and may be written",
+        18..=20 => return LedgerError::refusal(format!("sqlite does not take a row (code {code})")),
+        _ => return LedgerError::passing(format!("{} (sqlite code {code})", error.message())),
+    };
+    LedgerError::passing(format!("{hint} (sqlite code {code})"))
+}
+
+/// Postgres' codes: <https://www.postgresql.org/docs/current/errcodes-appendix.html>. The message of a data error
+/// may quote a value.
+fn of_postgres(error: &PgDatabaseError) -> LedgerError {
+    let code = error.code();
+    match code.get(..2) {
+        Some("22" | "23") => LedgerError::refusal(format!("postgres does not take a row (code {code})")),
+        _ => LedgerError::passing(format!("{} (postgres code {code})", error.message())),
+    }
+}

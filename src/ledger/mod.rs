@@ -1,0 +1,225 @@
+//! The ledger: the durable record that makes "no message lost, none sent twice" true.
+//!
+//! A message with an id is *claimed* before it is sent and *settled* after it. Its row goes this way:
+//!
+//! ```text
+//!              claim                settle
+//!   (no row) ────────▶ claimed ─┬──────────▶ sent      Graph accepted it
+//!       ▲                 │     ├──────────▶ failed    Graph refused it
+//!       │     release     │     └──────────▶ unknown   it may have been sent
+//!       └─────────────────┘                   │    ▲
+//!                                       claim │    │ release, or
+//!                                with resend  ▼    │ the owner is gone
+//!                                           reclaimed ───▶ settled as above
+//! ```
+//!
+//! A claim belongs to its *owner*: the process that has the SQLite file open, or a replica with a lease on Postgres.
+//! Claimed and reclaimed rows whose owner is gone are read as unknown; nothing has to visit them first. Each write has
+//! a *claim number* that no other write ever has, and a settlement counts only for the claim it was made for.
+//!
+//! What a crash leaves behind, by the last thing that was done before it:
+//!
+//! | crash after | row | next claim of it finds |
+//! |---|---|---|
+//! | nothing, or a claim not yet committed | none | new |
+//! | a claim committed, before or during the call to Graph, before the settlement | claimed, owner gone | unknown |
+//! | a settlement committed | its outcome | its outcome |
+//! | a release committed | none (unknown, if it was unknown before) | new (unknown) |
+//!
+//! A write whose commit got no answer may have been done or not. Its claims are answered with an error, so nothing is
+//! sent, and released as soon as the database is back; its settlements are written again, which changes nothing the
+//! second time. Settlements wait in memory while the database is away, up to a bound. A process that ends before it
+//! is back leaves those rows claimed, and so unknown.
+//!
+//! Rows hold outcomes, not content: no text, no recipient, no token.
+//!
+//! The map: [`Ledger`] asks the `writer`, the one task that writes, in groups; `store` says what a database must do and
+//! what rows mean; `sqlite` and `postgres` do it; `outcome` is the stored form of an outcome.
+
+mod error;
+mod json;
+mod outcome;
+mod postgres;
+mod record;
+mod rows;
+mod sqlite;
+mod store;
+mod writer;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use error::LedgerError;
+pub use record::{
+    BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, Settlement, State, Ticket,
+};
+
+use self::error::Result;
+use self::postgres::PostgresStore;
+use self::sqlite::SqliteStore;
+use self::store::Store;
+use self::writer::{ClaimGroup, Command, SettleGroup, Writer};
+use crate::limits::{
+    LEDGER_ANSWER_TIMEOUT, LEDGER_LEASE, LEDGER_RETENTION_DEFAULT, LEDGER_RETRY_INTERVAL, LEDGER_SWEEP_INTERVAL,
+};
+
+/// Where sqlx notes which migrations were done. Its usual table may be some other program's.
+const MIGRATIONS_TABLE: &str = "ledger_migration";
+
+/// How a ledger keeps time.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// How long an outcome is kept after it was claimed.
+    pub retention: Duration,
+    /// How often to look for older ones.
+    pub sweep_interval: Duration,
+    /// How long a claim or a settlement waits for an answer.
+    pub answer_timeout: Duration,
+    /// How often to look whether a database that went away is back.
+    pub retry_interval: Duration,
+    /// How long claims stay this process's own after its last sign of life (Postgres only).
+    pub lease: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            retention: LEDGER_RETENTION_DEFAULT,
+            sweep_interval: LEDGER_SWEEP_INTERVAL,
+            answer_timeout: LEDGER_ANSWER_TIMEOUT,
+            retry_interval: LEDGER_RETRY_INTERVAL,
+            lease: LEDGER_LEASE,
+        }
+    }
+}
+
+/// An open ledger. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Ledger {
+    store: Arc<dyn Store>,
+    commands: mpsc::UnboundedSender<Command>,
+    ready: watch::Receiver<bool>,
+    answer_timeout: Duration,
+}
+
+impl Ledger {
+    /// Opens the ledger at `sqlite://PATH` (the file is created, its folder must exist) or `postgres://…`, and brings
+    /// its tables up to date.
+    ///
+    /// # Errors
+    /// If the address is wrong, the database cannot be used, or another process has the SQLite file.
+    pub async fn open(url: &str, options: Options) -> std::result::Result<Self, LedgerError> {
+        let store = open_store(url, &options).await?;
+        let (commands, ready) = Writer::start(store.clone(), options);
+        Ok(Self { store, commands, ready, answer_timeout: options.answer_timeout })
+    }
+
+    /// Claims messages: what each of them found, in the same order. What is claimed must be settled.
+    ///
+    /// A caller that stops waiting has claimed nothing: what it would have got is released.
+    ///
+    /// # Errors
+    /// If the ledger is away or does not answer in time, or if an id has a NUL. Nothing may be sent then.
+    pub async fn claim(&self, claims: Vec<Claim>) -> std::result::Result<Vec<Claimed>, LedgerError> {
+        if claims.is_empty() {
+            return Ok(Vec::new());
+        }
+        if claims.iter().any(|claim| claim.key.has_nul()) {
+            return Err(LedgerError::refusal("an id has a nul character, which no database takes"));
+        }
+        let (reply, answer) = oneshot::channel();
+        let granted = self.ask(Command::Claim(ClaimGroup { claims, reply }), answer).await?;
+        // The last moment at which the caller can be kept from sending.
+        self.store.check(granted.number()).map_err(|error| error.at(self.store.name()))?;
+        Ok(granted.take())
+    }
+
+    /// Settles messages that were claimed. It returns when that is on record.
+    ///
+    /// # Errors
+    /// If the ledger is away for longer than the answer timeout. It goes on trying. Until it succeeds the messages are
+    /// in progress for others; if it never does, they become unknown when this process ends.
+    pub async fn settle(&self, settlements: Vec<Settlement>) -> std::result::Result<(), LedgerError> {
+        if settlements.is_empty() {
+            return Ok(());
+        }
+        let (reply, answer) = oneshot::channel();
+        self.ask(Command::Settle(SettleGroup { settlements, reply: Some(reply) }), answer).await
+    }
+
+    async fn ask<T>(&self, command: Command, answer: oneshot::Receiver<Result<T>>) -> Result<T> {
+        let closed = || LedgerError::closed().at(self.store.name());
+        self.commands.send(command).map_err(|_| closed())?;
+        match tokio::time::timeout(self.answer_timeout, answer).await {
+            Ok(answer) => answer.unwrap_or_else(|_| Err(closed())),
+            Err(_) => {
+                Err(LedgerError::passing("the database did not answer in time").at(self.store.name()))
+            }
+        }
+    }
+
+    /// What is on record of a bulk; `None` if nothing is. Reads every row of the bulk.
+    ///
+    /// # Errors
+    /// If the ledger is away.
+    pub async fn bulk(
+        &self,
+        page_id: &str,
+        bulk_id: &str,
+    ) -> std::result::Result<Option<BulkRecord>, LedgerError> {
+        self.store.bulk(page_id, bulk_id).await.map_err(|error| error.at(self.store.name()))
+    }
+
+    /// A page of a bulk's results.
+    ///
+    /// # Errors
+    /// If the ledger is away.
+    pub async fn results(&self, query: &ResultsQuery) -> std::result::Result<ResultsPage, LedgerError> {
+        self.store.results(query).await.map_err(|error| error.at(self.store.name()))
+    }
+
+    /// True as long as messages can be claimed.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Follows [`Ledger::is_ready`].
+    pub fn readiness(&self) -> watch::Receiver<bool> {
+        self.ready.clone()
+    }
+
+    /// Writes what waits and closes the database. What is still claimed becomes unknown.
+    pub async fn close(&self) {
+        let (reply, closed) = oneshot::channel();
+        if self.commands.send(Command::Close(reply)).is_ok() {
+            drop(closed.await);
+        }
+    }
+}
+
+async fn open_store(url: &str, options: &Options) -> Result<Arc<dyn Store>> {
+    if let Some(path) = url.strip_prefix("sqlite://") {
+        if path.is_empty() || path.contains(":memory:") {
+            return Err(LedgerError::passing("a sqlite ledger needs a file, as in sqlite://ledger.db"));
+        }
+        let store = SqliteStore::open(url, Path::new(path)).await.map_err(|error| error.at(url))?;
+        return Ok(Arc::new(store));
+    }
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        let name = without_password(url)?;
+        let store = PostgresStore::open(&name, url, options.lease).await.map_err(|error| error.at(&name))?;
+        return Ok(Arc::new(store));
+    }
+    Err(LedgerError::passing("the ledger's address must begin with sqlite:// or postgres://"))
+}
+
+/// Scheme, host and database of a Postgres address.
+fn without_password(url: &str) -> Result<String> {
+    let url = url::Url::parse(url)
+        .map_err(|error| LedgerError::passing(format!("the ledger's address is not valid: {error}")))?;
+    let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
+    Ok(format!("{}://{}{port}{}", url.scheme(), url.host_str().unwrap_or_default(), url.path()))
+}

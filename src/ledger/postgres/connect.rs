@@ -1,0 +1,69 @@
+//! Connections to Postgres: how they are set up, and the migrations.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Connection};
+
+use super::super::MIGRATIONS_TABLE;
+use super::super::error::{LedgerError, Result};
+use crate::limits::{POSTGRES_READ_CONNECTIONS_MAX, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT};
+
+/// How to reach one database.
+#[derive(Clone, Debug)]
+pub(super) struct Address(PgConnectOptions);
+
+impl Address {
+    pub(super) fn parse(url: &str) -> Result<Self> {
+        let options = PgConnectOptions::from_str(url)?.disable_statement_logging();
+        Ok(Self(options.application_name("messenger-connector")))
+    }
+
+    /// A connection for claims and settlements.
+    pub(super) async fn connect_writer(&self) -> Result<PgConnection> {
+        let timeout_ms = POSTGRES_TIMEOUT.as_millis().to_string();
+        let options = self.0.clone().options([
+            ("statement_timeout", timeout_ms.as_str()),
+            // A replica that stops in the middle of a transaction must not hold its keys for ever.
+            ("idle_in_transaction_session_timeout", timeout_ms.as_str()),
+            // A claim must outlive a power cut, or a message could be sent twice.
+            ("synchronous_commit", "on"),
+            // Groups seek each key, whatever the statistics of a table that has just begun to grow say.
+            ("enable_hashjoin", "off"),
+            ("enable_mergejoin", "off"),
+            ("enable_seqscan", "off"),
+        ]);
+        within(POSTGRES_TIMEOUT, async { Ok(options.connect().await?) }).await
+    }
+
+    /// Connections for everything else.
+    pub(super) fn pool(&self) -> PgPool {
+        let timeout_ms = POSTGRES_READ_TIMEOUT.as_millis().to_string();
+        PgPoolOptions::new()
+            .max_connections(POSTGRES_READ_CONNECTIONS_MAX)
+            .acquire_timeout(POSTGRES_TIMEOUT)
+            .connect_lazy_with(self.0.clone().options([("statement_timeout", timeout_ms)]))
+    }
+
+    /// Brings the tables up to date; replicas that start together do so one after the other.
+    pub(super) async fn migrate(&self) -> Result<()> {
+        let mut connection = within(POSTGRES_TIMEOUT, async { Ok(self.0.connect().await?) }).await?;
+        within(POSTGRES_READ_TIMEOUT, async {
+            // Takes an advisory lock.
+            sqlx::migrate!("src/ledger/migrations/postgres")
+                .dangerous_set_table_name(MIGRATIONS_TABLE)
+                .run(&mut connection)
+                .await?;
+            Ok(())
+        })
+        .await?;
+        Ok(connection.close().await?)
+    }
+}
+
+/// What `work` brings, if it does so in time.
+pub(super) async fn within<T>(timeout: Duration, work: impl Future<Output = Result<T>>) -> Result<T> {
+    let answer = tokio::time::timeout(timeout, work).await;
+    answer.unwrap_or_else(|_| Err(LedgerError::passing("the database did not answer in time")))
+}

@@ -1,0 +1,101 @@
+//! The SQL that Postgres gets. Rows come as arrays; locks are taken in the order of the keys, so that replicas that write
+//! the same keys wait for each other instead of deadlocking.
+
+/// Owner.
+pub(super) const IS_OWNER: &str =
+    "SELECT EXISTS (SELECT FROM ledger_owner WHERE id = $1 AND expires_at > clock_timestamp())";
+
+/// Owner, seconds.
+pub(super) const RENEW: &str = "
+    UPDATE ledger_owner SET expires_at = clock_timestamp() + make_interval(secs => $2)
+    WHERE id = $1 AND expires_at > clock_timestamp() RETURNING id";
+
+/// Seconds.
+pub(super) const NEW_OWNER: &str = "
+    INSERT INTO ledger_owner (expires_at) VALUES (clock_timestamp() + make_interval(secs => $1)) RETURNING id";
+
+/// Owner.
+pub(super) const END_OWNER: &str = "DELETE FROM ledger_owner WHERE id = $1";
+
+/// An owner without a row counts as expired.
+pub(super) const SWEEP_OWNERS: &str = "DELETE FROM ledger_owner WHERE expires_at < clock_timestamp()";
+
+/// Pages, bulks, ids, fingerprints; the claim's number, its time.
+pub(super) const CLAIM: &str = "
+    INSERT INTO ledger_message (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time)
+    SELECT page_id, bulk_id, id, fingerprint, 0, $5, $6, $6
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY
+        AS item (page_id, bulk_id, id, fingerprint, ordinal)
+    ORDER BY page_id COLLATE \"C\", bulk_id COLLATE \"C\", id COLLATE \"C\", ordinal
+    ON CONFLICT DO NOTHING";
+
+/// Pages, bulks, ids.
+pub(super) const FIND: &str = "
+    SELECT item.ordinal - 1, message.state::bigint, message.claim,
+        message.claim >> 38 IN (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp()),
+        message.fingerprint, message.update_time, message.outcome::text
+    FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS item (page_id, bulk_id, id, ordinal)
+    JOIN ledger_message AS message
+        ON message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id";
+
+/// Pages, bulks, ids, ordinals, the claims to take over from; the claim's number, its time.
+pub(super) const RECLAIM: &str = "
+    UPDATE ledger_message AS message SET state = 4, claim = $6, claim_time = $7, update_time = $7
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+        AS item (page_id, bulk_id, id, ordinal, claim)
+    WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
+        AND message.claim = item.claim AND message.state IN (0, 3, 4)
+    RETURNING item.ordinal";
+
+/// Pages, bulks, ids, claims, states, times, outcomes.
+pub(super) const RECORD: &str = "
+    UPDATE ledger_message AS message
+    SET state = item.state::smallint, update_time = item.time, outcome = item.outcome::json
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
+        AS item (page_id, bulk_id, id, claim, state, time, outcome)
+    WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
+        AND message.claim = item.claim AND message.state IN (0, 4)";
+
+/// Pages, bulks, ids, claims.
+pub(super) const RELEASE_CLAIMED: &str = "
+    DELETE FROM ledger_message AS message
+    USING unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS item (page_id, bulk_id, id, claim)
+    WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
+        AND message.claim = item.claim AND message.state = 0";
+
+/// Parameters as in [`RELEASE_CLAIMED`].
+pub(super) const RELEASE_RECLAIMED: &str = "
+    UPDATE ledger_message AS message SET state = 3
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS item (page_id, bulk_id, id, claim)
+    WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
+        AND message.claim = item.claim AND message.state = 4";
+
+/// Page, bulk.
+pub(super) const BULK: &str = "
+    WITH alive AS MATERIALIZED (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp())
+    SELECT CASE WHEN state NOT IN (0, 4) THEN state WHEN claim >> 38 IN (SELECT id FROM alive) THEN 0 ELSE 3
+            END::bigint AS state_now,
+        count(*), min(claim_time), max(update_time)
+    FROM ledger_message WHERE page_id = $1 AND bulk_id = $2 GROUP BY state_now";
+
+/// Page, bulk, id to start after, state or null, limit.
+pub(super) const RESULTS: &str = "
+    WITH alive AS MATERIALIZED (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp())
+    SELECT id, state_now, update_time, outcome FROM (
+        SELECT id, (CASE WHEN state IN (0, 4) THEN 3 ELSE state END)::bigint AS state_now, update_time,
+            outcome::text AS outcome
+        FROM ledger_message
+        WHERE page_id = $1 AND bulk_id = $2 AND id > $3
+            AND NOT (state IN (0, 4) AND claim >> 38 IN (SELECT id FROM alive))) AS message
+    WHERE $4::bigint IS NULL OR state_now = $4
+    ORDER BY id LIMIT $5";
+
+/// Time, limit. Rows that another replica is sweeping are left to it.
+pub(super) const SWEEP: &str = "
+    WITH alive AS MATERIALIZED (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp()),
+    old AS MATERIALIZED (
+        SELECT page_id, bulk_id, id FROM ledger_message
+        WHERE claim_time < $1 AND NOT (state IN (0, 4) AND claim >> 38 IN (SELECT id FROM alive))
+        ORDER BY claim_time LIMIT $2 FOR UPDATE SKIP LOCKED)
+    DELETE FROM ledger_message AS message USING old
+    WHERE message.page_id = old.page_id AND message.bulk_id = old.bulk_id AND message.id = old.id";

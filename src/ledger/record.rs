@@ -1,0 +1,187 @@
+//! What goes into the ledger and comes out of it: keys, claims, settlements, counts.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::value::RawValue;
+
+use super::outcome;
+use crate::error::Outcome;
+
+/// Names a message. Cheap to clone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The page that sends it.
+    pub page_id: Arc<str>,
+    /// The bulk it is an item of; empty for a unary message.
+    pub bulk_id: Arc<str>,
+    /// The item's `item_id`, or the unary message's `request_id`.
+    pub id: Arc<str>,
+}
+
+impl Key {
+    /// Neither database keeps a NUL in a text.
+    pub(super) fn has_nul(&self) -> bool {
+        [&self.page_id, &self.bulk_id, &self.id].iter().any(|part| part.contains('\0'))
+    }
+}
+
+/// Asks for the right to send a message.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// The message.
+    pub key: Key,
+    /// Hash of the request. A key that comes back with another one is refused.
+    pub fingerprint: [u8; 16],
+    /// Claim it even if its outcome is on record as unknown: the recipient may get it twice.
+    pub resend_unknown: bool,
+}
+
+/// What a claim found.
+#[derive(Debug)]
+pub enum Claimed {
+    /// The message is the caller's to send, and to settle with this ticket.
+    New(Ticket),
+    /// It has an outcome. Of a receipt, `replayed` is set and `recipient_id` is empty: the ledger does not store
+    /// it. Of an error, the reason and Graph's codes are left, with a sentence of our own.
+    Settled(Outcome),
+    /// It is being sent right now, here or on another replica, or stands twice in this group of claims.
+    InProgress,
+    /// The key is on record for another request.
+    Reused,
+}
+
+/// The number of a claim: the owner that claimed, and which of its writes it was. No two writes share one, and
+/// only the latest claim of a message can be settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ClaimNumber(pub(super) i64);
+
+/// Bits of a claim number that count an owner's writes: at 1,000 a second they last eight years.
+pub(super) const WRITE_BITS: u32 = 38;
+
+impl ClaimNumber {
+    pub(super) fn new(owner: i64, write: u64) -> Self {
+        // Wraps around after those years, within the owner's own numbers.
+        Self((owner << WRITE_BITS) | (write & ((1 << WRITE_BITS) - 1)).cast_signed())
+    }
+
+    pub(super) fn owner(self) -> i64 {
+        self.0 >> WRITE_BITS
+    }
+}
+
+/// The right to send one message and the duty to settle it. Settle it also if it was not sent.
+#[derive(Debug)]
+#[must_use = "a claim that nobody settles stays in progress until the process ends"]
+pub struct Ticket {
+    pub(super) key: Key,
+    pub(super) claim: ClaimNumber,
+}
+
+/// What became of a message that was claimed.
+#[derive(Debug)]
+pub struct Settlement {
+    pub(super) key: Key,
+    pub(super) claim: ClaimNumber,
+    pub(super) end: End,
+}
+
+/// How a claim ends.
+#[derive(Debug)]
+pub(super) enum End {
+    Recorded { state: State, time_ms: i64, outcome: Box<RawValue> },
+    Released,
+}
+
+impl Settlement {
+    /// Records the outcome of a message. [`Outcome::NotSent`] and [`Outcome::Rejected`] leave no record: they
+    /// release the claim, so that the message can be claimed anew.
+    pub fn new(ticket: Ticket, outcome: &Outcome) -> Self {
+        let end = match outcome {
+            Outcome::Sent(receipt) => End::Recorded {
+                state: State::Sent,
+                time_ms: to_ms(receipt.sent_time),
+                outcome: outcome::of_receipt(receipt),
+            },
+            Outcome::Failed(error) => End::recorded_now(State::Failed, outcome::of_error(error)),
+            Outcome::Unknown(error) => End::recorded_now(State::Unknown, outcome::of_error(error)),
+            Outcome::NotSent(_) | Outcome::Rejected(_) => End::Released,
+        };
+        Self { key: ticket.key, claim: ticket.claim, end }
+    }
+
+    pub(super) fn release(ticket: Ticket) -> Self {
+        Self { key: ticket.key, claim: ticket.claim, end: End::Released }
+    }
+}
+
+impl End {
+    fn recorded_now(state: State, outcome: Box<RawValue>) -> Self {
+        Self::Recorded { state, time_ms: now_ms(), outcome }
+    }
+}
+
+/// How a message is on record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Graph accepted it.
+    Sent,
+    /// Graph refused it.
+    Failed,
+    /// It may have been sent.
+    Unknown,
+}
+
+/// Counts of one bulk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BulkRecord {
+    /// Items that Graph accepted.
+    pub sent: u64,
+    /// Items that Graph refused.
+    pub failed: u64,
+    /// Items that may have been sent.
+    pub unknown: u64,
+    /// Items that are claimed right now.
+    pub in_flight: u64,
+    /// When the first of them was claimed.
+    pub create_time: SystemTime,
+    /// When one of them last changed.
+    pub update_time: SystemTime,
+}
+
+/// Asks for a page of a bulk's results.
+#[derive(Clone, Debug)]
+pub struct ResultsQuery {
+    /// The page that sends.
+    pub page_id: String,
+    /// The bulk.
+    pub bulk_id: String,
+    /// Only results in this state.
+    pub state: Option<State>,
+    /// Only ids after this one; empty for all.
+    pub after: String,
+    /// How many at most.
+    pub limit: u32,
+}
+
+/// Some results of a bulk.
+#[derive(Clone, Debug, Default)]
+pub struct ResultsPage {
+    /// Item ids and outcomes, in the order of the ids' bytes. Outcomes are as in [`Claimed::Settled`].
+    pub results: Vec<(String, Outcome)>,
+    /// True if there are more after the last one.
+    pub has_more: bool,
+}
+
+pub(super) fn now_ms() -> i64 {
+    to_ms(SystemTime::now())
+}
+
+pub(super) fn to_ms(time: SystemTime) -> i64 {
+    let since_epoch = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn from_ms(time_ms: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(u64::try_from(time_ms).unwrap_or_default())
+}

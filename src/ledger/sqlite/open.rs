@@ -1,0 +1,78 @@
+//! Opens the file: locks it, migrates it, and becomes its owner.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
+use sqlx::ConnectOptions;
+
+use super::super::MIGRATIONS_TABLE;
+use super::super::error::{LedgerError, Result};
+use crate::limits::SQLITE_BUSY_TIMEOUT;
+
+/// The open file.
+pub(super) struct Opened {
+    pub(super) lock: File,
+    pub(super) writer: SqliteConnection,
+    pub(super) reader: SqliteConnection,
+    /// A number that no earlier process had that opened the file.
+    pub(super) owner: i64,
+}
+
+pub(super) async fn open(path: &Path) -> Result<Opened> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if let Some(folder) = folder
+        && !folder.is_dir()
+    {
+        return Err(LedgerError::passing(format!("the folder {} does not exist: create it", folder.display())));
+    }
+    let lock = lock(path)?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .busy_timeout(SQLITE_BUSY_TIMEOUT)
+        // Pages of a large file that random keys keep touching: 32 MiB.
+        .pragma("cache_size", "-32768")
+        // No temporary files: they cost time, and a container may have no folder for them.
+        .pragma("temp_store", "memory")
+        .disable_statement_logging();
+    let mut writer = options
+        .clone()
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A claim must outlive a power cut, or a message could be sent twice.
+        .synchronous(SqliteSynchronous::Full)
+        // Checkpoints after 16 MiB: random keys touch the same pages again and again.
+        .pragma("wal_autocheckpoint", "4096")
+        // What a checkpoint that was held up let the log grow to is given back.
+        .pragma("journal_size_limit", "67108864")
+        .connect()
+        .await?;
+    sqlx::migrate!("src/ledger/migrations/sqlite")
+        .dangerous_set_table_name(MIGRATIONS_TABLE)
+        .run(&mut writer)
+        .await?;
+    let owner = sqlx::query_scalar("UPDATE ledger_owner SET id = id + 1, filler = NULL RETURNING id")
+        .fetch_one(&mut writer)
+        .await?;
+    let reader = options.read_only(true).connect().await?;
+    Ok(Opened { lock, writer, reader, owner })
+}
+
+/// Locks the file for this process. SQLite's own exclusive mode would keep our reading connection out, and whoever
+/// looks into the file with the `sqlite3` command.
+fn lock(path: &Path) -> Result<File> {
+    let mut name = path.as_os_str().to_owned();
+    name.push("-lock");
+    let name = PathBuf::from(name);
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
+    let file = file.map_err(|error| LedgerError::passing(format!("cannot write {}: {error}", name.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(LedgerError::passing(
+            "the file is in use: is another messenger-connector using it? Replicas share a ledger through postgres",
+        )),
+        Err(TryLockError::Error(error)) => {
+            Err(LedgerError::passing(format!("cannot lock {}: {error}", name.display())))
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! What a database must do to be a ledger, and what its rows mean.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::error::Result;
+use super::outcome;
+use super::record::{
+    BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, Settlement, State, Ticket,
+};
+use crate::error::Outcome;
+
+/// A database that holds the ledger. One caller writes; any number read.
+#[async_trait]
+pub(super) trait Store: std::fmt::Debug + Send + Sync {
+    /// Its address, without a password.
+    fn name(&self) -> &str;
+
+    /// The number for the claims of the next write.
+    fn next_claim(&self) -> ClaimNumber;
+
+    /// Fails if claims with this number may be someone else's by now.
+    fn check(&self, claim: ClaimNumber) -> Result<()>;
+
+    /// One transaction: first the settlements, then the claims. Whether it was done is not known if it fails, but
+    /// doing it again does no harm.
+    async fn write(
+        &self,
+        claim: ClaimNumber,
+        settlements: &[&Settlement],
+        claims: &[Claim],
+    ) -> Result<Vec<Claimed>>;
+
+    async fn bulk(&self, page_id: &str, bulk_id: &str) -> Result<Option<BulkRecord>>;
+
+    async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage>;
+
+    /// Removes up to [`crate::limits::LEDGER_SWEEP_ROWS`] records that were claimed before a time and tells how
+    /// many. What is in progress stays.
+    async fn sweep(&self, before_ms: i64) -> Result<u64>;
+
+    /// Finds out whether it can be written, and renews what keeps its claims its own.
+    async fn probe(&self) -> Result<()>;
+
+    /// How often [`Store::probe`] must be called, even if nothing is to be done.
+    fn heartbeat(&self) -> Option<Duration>;
+
+    async fn close(&self);
+}
+
+/// The numbers that stand for states in a row.
+pub(super) mod state {
+    /// Someone has it.
+    pub(crate) const CLAIMED: i64 = 0;
+    pub(crate) const SENT: i64 = 1;
+    pub(crate) const FAILED: i64 = 2;
+    pub(crate) const UNKNOWN: i64 = 3;
+    /// Someone has it again after it was unknown. Released, it is unknown as before.
+    pub(crate) const RECLAIMED: i64 = 4;
+}
+
+impl State {
+    /// Its number in a row.
+    pub(super) fn number(self) -> i64 {
+        match self {
+            Self::Sent => state::SENT,
+            Self::Failed => state::FAILED,
+            Self::Unknown => state::UNKNOWN,
+        }
+    }
+
+    /// The state of a row that nobody has; a claim that nobody has any more is unknown.
+    pub(super) fn of_number(number: i64) -> Self {
+        match number {
+            state::SENT => Self::Sent,
+            state::FAILED => Self::Failed,
+            // Neither CLAIMED, UNKNOWN and RECLAIMED nor a state of a later version may be sent again.
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A row for a key of a group of claims, read after the new ones were inserted.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Which of the claims.
+    pub(super) ordinal: usize,
+    pub(super) state: i64,
+    pub(super) claim: ClaimNumber,
+    /// Its owner lives.
+    pub(super) is_owned: bool,
+    pub(super) fingerprint: Vec<u8>,
+    pub(super) update_time: i64,
+    pub(super) outcome: Option<String>,
+}
+
+impl Row {
+    fn is_in_progress(&self) -> bool {
+        self.is_owned && matches!(self.state, state::CLAIMED | state::RECLAIMED)
+    }
+
+    fn outcome(&self) -> Outcome {
+        outcome::read(State::of_number(self.state), self.update_time, self.outcome.as_deref())
+    }
+}
+
+/// What is to be done about one claim of a group.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    New,
+    /// Take over an unknown message from the claim that a row names.
+    Reclaim(ClaimNumber),
+    Settled(Outcome),
+    InProgress,
+    Reused,
+}
+
+/// Every claim of a group is new.
+pub(super) fn all_new(claims: &[Claim], number: ClaimNumber) -> Vec<Claimed> {
+    claims.iter().map(|claim| new(claim, number)).collect()
+}
+
+fn new(claim: &Claim, number: ClaimNumber) -> Claimed {
+    Claimed::New(Ticket { key: claim.key.clone(), claim: number })
+}
+
+/// What a group of claims found, given the rows of its keys. `number` marks those that it inserted itself.
+pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, number: ClaimNumber) -> Vec<Verdict> {
+    let mut rows: HashMap<usize, Row> = rows.into_iter().map(|row| (row.ordinal, row)).collect();
+    // Keys that an earlier claim of this group got, with its fingerprint.
+    let mut taken: HashMap<&Key, [u8; 16]> = HashMap::with_capacity(claims.len());
+    let verdicts = claims.iter().enumerate().map(|(ordinal, claim)| {
+        if let Some(fingerprint) = taken.get(&claim.key) {
+            return if *fingerprint == claim.fingerprint { Verdict::InProgress } else { Verdict::Reused };
+        }
+        // A key without a row was released by another replica just now.
+        let Some(row) = rows.remove(&ordinal) else { return Verdict::InProgress };
+        if row.fingerprint != claim.fingerprint {
+            Verdict::Reused
+        } else if row.claim == number {
+            taken.insert(&claim.key, claim.fingerprint);
+            Verdict::New
+        } else if row.is_in_progress() {
+            Verdict::InProgress
+        } else if claim.resend_unknown && State::of_number(row.state) == State::Unknown {
+            taken.insert(&claim.key, claim.fingerprint);
+            Verdict::Reclaim(row.claim)
+        } else {
+            Verdict::Settled(row.outcome())
+        }
+    });
+    verdicts.collect()
+}
+
+/// What the claims got. `has_taken` tells which of the [`Verdict::Reclaim`]s succeeded.
+pub(super) fn carry_out(
+    claims: &[Claim],
+    verdicts: Vec<Verdict>,
+    number: ClaimNumber,
+    has_taken: impl Fn(usize) -> bool,
+) -> Vec<Claimed> {
+    let verdicts = claims.iter().zip(verdicts).enumerate();
+    verdicts
+        .map(|(ordinal, (claim, verdict))| match verdict {
+            Verdict::New => new(claim, number),
+            Verdict::Reclaim(_) if has_taken(ordinal) => new(claim, number),
+            Verdict::Reclaim(_) | Verdict::InProgress => Claimed::InProgress,
+            Verdict::Settled(outcome) => Claimed::Settled(outcome),
+            Verdict::Reused => Claimed::Reused,
+        })
+        .collect()
+}
+
+/// Settlements that leave a record, and those that release a claim.
+pub(super) fn split<'a>(settlements: &[&'a Settlement]) -> (Vec<Recorded<'a>>, Vec<&'a Settlement>) {
+    let (mut recorded, mut released) = (Vec::with_capacity(settlements.len()), Vec::new());
+    for settlement in settlements {
+        match &settlement.end {
+            End::Recorded { state, time_ms, outcome } => recorded.push(Recorded {
+                key: &settlement.key,
+                claim: settlement.claim,
+                state: state.number(),
+                time_ms: *time_ms,
+                outcome,
+            }),
+            End::Released => released.push(*settlement),
+        }
+    }
+    (recorded, released)
+}
+
+/// A settlement that leaves a record.
+#[derive(Debug)]
+pub(super) struct Recorded<'a> {
+    pub(super) key: &'a Key,
+    pub(super) claim: ClaimNumber,
+    pub(super) state: i64,
+    pub(super) time_ms: i64,
+    pub(super) outcome: &'a serde_json::value::RawValue,
+}
