@@ -1,0 +1,106 @@
+//! Where a ledger lives during a test, and the ways to get at it from the side.
+
+use std::time::Duration;
+
+use messenger_connector::ledger::{Ledger, Options};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, SqliteConnection};
+
+use crate::postgres::{self, Wire};
+
+/// An empty database for a ledger, removed with the test.
+pub struct Place {
+    pub url: String,
+    database: Database,
+}
+
+enum Database {
+    Sqlite { _folder: tempfile::TempDir, locked_by: Option<SqliteConnection> },
+    Postgres { direct_url: String, wire: Wire },
+}
+
+impl Place {
+    pub async fn sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}/ledger.db", folder.path().display());
+        Self { url, database: Database::Sqlite { _folder: folder, locked_by: None } }
+    }
+
+    pub async fn postgres() -> Self {
+        let direct = postgres::new_database().await;
+        let (wire, url) = Wire::to(&direct).await;
+        Self { url: url.into(), database: Database::Postgres { direct_url: direct.into(), wire } }
+    }
+
+    /// The ledger, with options under which a test need not wait.
+    pub async fn open(&self) -> Ledger {
+        self.open_with(Options { retry_interval: Duration::from_millis(20), ..Options::default() }).await
+    }
+
+    pub async fn open_with(&self, options: Options) -> Ledger {
+        Ledger::open(&self.url, options).await.unwrap()
+    }
+
+    /// Runs a statement behind the ledger's back.
+    pub async fn execute(&self, statement: &str) {
+        let statement = AssertSqlSafe(statement);
+        match &self.database {
+            Database::Sqlite { .. } => {
+                SqliteConnection::connect(&self.url).await.unwrap().execute(statement).await.map(drop)
+            }
+            Database::Postgres { direct_url, .. } => {
+                PgConnection::connect(direct_url).await.unwrap().execute(statement).await.map(drop)
+            }
+        }
+        .unwrap();
+    }
+
+    /// Makes the database unusable: locked by someone else, or out of reach.
+    pub async fn go_away(&mut self) {
+        match &mut self.database {
+            Database::Sqlite { locked_by, .. } => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                connection.execute("BEGIN IMMEDIATE").await.unwrap();
+                *locked_by = Some(connection);
+            }
+            Database::Postgres { wire, .. } => wire.cut(),
+        }
+    }
+
+    pub async fn come_back(&mut self) {
+        match &mut self.database {
+            Database::Sqlite { locked_by, .. } => {
+                locked_by.take().unwrap().execute("ROLLBACK").await.map(drop).unwrap();
+            }
+            Database::Postgres { wire, .. } => wire.mend().await,
+        }
+    }
+}
+
+/// Runs each test on a place of either kind.
+macro_rules! on_both_stores {
+    ($($test:ident)*) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::ledger_place::Place::sqlite().await).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $test() {
+                super::$test(crate::ledger_place::Place::postgres().await).await;
+            })*
+        }
+    };
+}
+pub(crate) use on_both_stores;
+
+/// Waits until `is_so` holds, for something that says no word when it happens.
+pub async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.expect("it does not happen");
+}
