@@ -66,7 +66,8 @@ async fn call(ledger: Ledger, groups: Vec<Vec<Claim>>) {
 
 fn claims(messages: usize) -> Vec<Claim> {
     let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-    let (page_id, bulk_id): (Arc<str>, Arc<str>) = ("106540452240".into(), format!("sale-{nanoseconds}").into());
+    let (page_id, bulk_id): (Arc<str>, Arc<str>) =
+        ("106540452240".into(), format!("sale-{nanoseconds}").into());
     let claim = |number| {
         let id = Arc::from(format!("customer-{number}"));
         let key = Key { page_id: page_id.clone(), bulk_id: bulk_id.clone(), id };
@@ -77,8 +78,9 @@ fn claims(messages: usize) -> Vec<Claim> {
 
 fn sent() -> Outcome {
     Outcome::Sent(Receipt {
-        message_id: "m_AG5Hz2Uq7tuwNEhXfYYKj8mJEM_QPpz5jdCK48PnKAjSdjfipqxqMvK8ma6AC8fplwlqLP_5cgXIbu7I3rBN0P"
-            .to_owned(),
+        message_id:
+            "m_AG5Hz2Uq7tuwNEhXfYYKj8mJEM_QPpz5jdCK48PnKAjSdjfipqxqMvK8ma6AC8fplwlqLP_5cgXIbu7I3rBN0P"
+                .to_owned(),
         recipient_id: "5512983412345678".to_owned(),
         attachment_id: String::new(),
         replayed: false,

@@ -53,9 +53,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use error::LedgerError;
-pub use record::{
-    BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, Settlement, State, Ticket,
-};
+pub use record::{BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, Settlement, State, Ticket};
 
 use self::error::Result;
 use self::postgres::PostgresStore;
@@ -63,7 +61,8 @@ use self::sqlite::SqliteStore;
 use self::store::Store;
 use self::writer::{ClaimGroup, Command, SettleGroup, Writer};
 use crate::limits::{
-    LEDGER_ANSWER_TIMEOUT, LEDGER_LEASE, LEDGER_RETENTION_DEFAULT, LEDGER_RETRY_INTERVAL, LEDGER_SWEEP_INTERVAL,
+    LEDGER_ANSWER_TIMEOUT, LEDGER_LEASE, LEDGER_RETENTION_DEFAULT, LEDGER_RETRY_INTERVAL,
+    LEDGER_SWEEP_INTERVAL,
 };
 
 /// Where sqlx notes which migrations were done. Its usual table may be some other program's.
@@ -155,9 +154,7 @@ impl Ledger {
         self.commands.send(command).map_err(|_| closed())?;
         match tokio::time::timeout(self.answer_timeout, answer).await {
             Ok(answer) => answer.unwrap_or_else(|_| Err(closed())),
-            Err(_) => {
-                Err(LedgerError::passing("the database did not answer in time").at(self.store.name()))
-            }
+            Err(_) => Err(LedgerError::passing("the database did not answer in time").at(self.store.name())),
         }
     }
 

@@ -13,7 +13,8 @@ pub(super) type ResultRow = (String, i64, i64, Option<String>);
 /// The record of a bulk; `None` if nothing of it is on record.
 pub(super) fn bulk_record(counts: &[Counts]) -> Option<BulkRecord> {
     let count = |wanted: i64| {
-        let rows = counts.iter().filter(|(state, ..)| *state == wanted).map(|(_, rows, ..)| *rows).sum::<i64>();
+        let rows =
+            counts.iter().filter(|(state, ..)| *state == wanted).map(|(_, rows, ..)| *rows).sum::<i64>();
         u64::try_from(rows).unwrap_or_default()
     };
     Some(BulkRecord {

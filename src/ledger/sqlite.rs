@@ -61,7 +61,8 @@ impl SqliteStore {
     }
 
     async fn find(&self, connection: &mut SqliteConnection, claims: &[Claim]) -> Result<Vec<Row>> {
-        let keys: Vec<_> = claims.iter().enumerate().map(|(ordinal, claim)| row(&claim.key, ordinal)).collect();
+        let keys: Vec<_> =
+            claims.iter().enumerate().map(|(ordinal, claim)| row(&claim.key, ordinal)).collect();
         let rows = sqlx::query(statements::FIND).bind(grouped(&keys)?).fetch_all(connection).await?;
         rows.iter().map(|row| self.row(row)).collect()
     }
@@ -126,8 +127,10 @@ async fn settle(connection: &mut SqliteConnection, settlements: &[&Settlement]) 
         sqlx::query(statements::RECORD).bind(grouped(&rows)?).execute(&mut *connection).await?;
     }
     if !released.is_empty() {
-        let rows: Vec<_> =
-            released.iter().map(|it| ((&*it.key.page_id, &*it.key.bulk_id, it.claim.0), &*it.key.id, 0)).collect();
+        let rows: Vec<_> = released
+            .iter()
+            .map(|it| ((&*it.key.page_id, &*it.key.bulk_id, it.claim.0), &*it.key.id, 0))
+            .collect();
         let rows = grouped(&rows)?;
         sqlx::query(statements::RELEASE_CLAIMED).bind(&rows).execute(&mut *connection).await?;
         sqlx::query(statements::RELEASE_RECLAIMED).bind(&rows).execute(connection).await?;

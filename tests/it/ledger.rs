@@ -27,17 +27,13 @@ pub async fn claim_one(ledger: &Ledger, claim: Claim) -> Claimed {
 }
 
 pub fn ticket(claimed: Claimed) -> Ticket {
-    match claimed {
-        Claimed::New(ticket) => ticket,
-        other => panic!("not new: {other:?}"),
-    }
+    let Claimed::New(ticket) = claimed else { panic!("not new: {claimed:?}") };
+    ticket
 }
 
 pub fn outcome(claimed: Claimed) -> Outcome {
-    match claimed {
-        Claimed::Settled(outcome) => outcome,
-        other => panic!("not settled: {other:?}"),
-    }
+    let Claimed::Settled(outcome) = claimed else { panic!("not settled: {claimed:?}") };
+    outcome
 }
 
 pub fn is_new(claimed: &Claimed) -> bool {
@@ -62,12 +58,8 @@ pub fn sent(message_id: &str) -> Outcome {
 
 /// A receipt as the ledger gives it back.
 pub fn recorded(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Sent(receipt) => {
-            Outcome::Sent(Receipt { recipient_id: String::new(), replayed: true, ..receipt })
-        }
-        other => panic!("only receipts come back as they were: {other:?}"),
-    }
+    let Outcome::Sent(receipt) = outcome else { panic!("only receipts come back whole: {outcome:?}") };
+    Outcome::Sent(Receipt { recipient_id: String::new(), replayed: true, ..receipt })
 }
 
 pub fn failed() -> Outcome {
@@ -132,7 +124,10 @@ async fn a_release_makes_the_message_new_again(place: Place) {
         settle(&ledger, first, &outcome).await;
     }
     let other = Claim { fingerprint: [2; 16], ..claim("a") };
-    assert!(is_new(&claim_one(&ledger, other).await), "even with another request: nothing is left of the first");
+    assert!(
+        is_new(&claim_one(&ledger, other).await),
+        "even with another request: nothing is left of the first"
+    );
 }
 
 async fn every_outcome_comes_back_without_content(place: Place) {
@@ -140,7 +135,8 @@ async fn every_outcome_comes_back_without_content(place: Place) {
     let Outcome::Sent(receipt) = sent("m_\u{1f600}\"\\") else { panic!() };
     let with_everything = Outcome::Sent(Receipt { attachment_id: "77".into(), attempts: 3, ..receipt });
     let plain = Outcome::Failed(SendError::new(Reason::GraphRejected, "no"));
-    let outcomes = [with_everything.clone(), sent(""), failed(), plain, Outcome::unknown("timed out on 5512")];
+    let outcomes =
+        [with_everything.clone(), sent(""), failed(), plain, Outcome::unknown("timed out on 5512")];
     let claims = (0..outcomes.len()).map(|number| claim(&number.to_string()));
     let claimed = ledger.claim(claims.clone().collect()).await.unwrap();
     let pairs = claimed.into_iter().zip(&outcomes);
@@ -255,7 +251,9 @@ async fn what_a_process_left_claimed_is_unknown_to_the_next(place: Place) {
     assert!(is_new(&claim_one(&ledger, resend("twice")).await));
     settle(&ledger, ticket(claimed.remove(0)), &sent("m_1")).await;
     ledger.close().await;
-    assert!(ledger.claim(vec![claim("new")]).await.unwrap_err().to_string().ends_with("the ledger is closed"));
+    assert!(
+        ledger.claim(vec![claim("new")]).await.unwrap_err().to_string().ends_with("the ledger is closed")
+    );
 
     let ledger = place.open().await;
     for id in ["left", "twice"] {
@@ -292,7 +290,8 @@ async fn a_caller_that_leaves_has_claimed_nothing(place: Place) {
 
 async fn ids_may_hold_any_character_but_nul(place: Place) {
     let ledger = place.open().await;
-    let ids = ["", "\"", "'; --", "\\u0041", "{\"a\":[1]}", "ü😀", "\u{1}\t\n\u{7f}\u{2028}", &"😀".repeat(128)];
+    let ids =
+        ["", "\"", "'; --", "\\u0041", "{\"a\":[1]}", "ü😀", "\u{1}\t\n\u{7f}\u{2028}", &"😀".repeat(128)];
     let keys = ids.map(|id| {
         let part: Arc<str> = id.into();
         Key { page_id: part.clone(), bulk_id: part.clone(), id: part }
@@ -308,5 +307,9 @@ async fn ids_may_hold_any_character_but_nul(place: Place) {
     assert_eq!(error.to_string(), "an id has a nul character, which no database takes");
     let nul = sent("m\0_1");
     settle(&ledger, ticket(claim_one(&ledger, claim("a")).await), &nul).await;
-    assert_eq!(outcome(claim_one(&ledger, claim("a")).await), recorded(sent("m_1")), "nothing was claimed before");
+    assert_eq!(
+        outcome(claim_one(&ledger, claim("a")).await),
+        recorded(sent("m_1")),
+        "nothing was claimed before"
+    );
 }

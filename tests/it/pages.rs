@@ -83,7 +83,7 @@ async fn a_wrong_configuration_says_what_is_wrong_and_where() {
             "graph_version must look like v25.0",
         ),
         (&page("access_token_file = \"token\"").repeat(2), "page 1 is configured twice"),
-        (&"[[page]]\nid = \"a b\"\naccess_token_file = \"token\"".to_owned(), "id must be 1 to 64 letters"),
+        ("[[page]]\nid = \"a b\"\naccess_token_file = \"token\"", "id must be 1 to 64 letters"),
     ]
     .map(|(text, expected)| (text.to_string(), expected));
     for (text, expected) in table {

@@ -3,8 +3,8 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::ConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 
 use super::super::MIGRATIONS_TABLE;
 use super::super::error::{LedgerError, Result};
@@ -24,14 +24,15 @@ pub(super) async fn open(path: &Path) -> Result<Opened> {
     if let Some(folder) = folder
         && !folder.is_dir()
     {
-        return Err(LedgerError::passing(format!("the folder {} does not exist: create it", folder.display())));
+        return Err(LedgerError::passing(format!(
+            "the folder {} does not exist: create it",
+            folder.display()
+        )));
     }
     let lock = lock(path)?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
-        // Pages of a large file that random keys keep touching: 32 MiB.
-        .pragma("cache_size", "-32768")
         // No temporary files: they cost time, and a container may have no folder for them.
         .pragma("temp_store", "memory")
         .disable_statement_logging();
@@ -41,6 +42,8 @@ pub(super) async fn open(path: &Path) -> Result<Opened> {
         .journal_mode(SqliteJournalMode::Wal)
         // A claim must outlive a power cut, or a message could be sent twice.
         .synchronous(SqliteSynchronous::Full)
+        // Pages of a large file that random keys keep touching: 32 MiB.
+        .pragma("cache_size", "-32768")
         // Checkpoints after 16 MiB: random keys touch the same pages again and again.
         .pragma("wal_autocheckpoint", "4096")
         // What a checkpoint that was held up let the log grow to is given back.
@@ -65,7 +68,8 @@ fn lock(path: &Path) -> Result<File> {
     name.push("-lock");
     let name = PathBuf::from(name);
     let file = OpenOptions::new().create(true).truncate(false).write(true).open(&name);
-    let file = file.map_err(|error| LedgerError::passing(format!("cannot write {}: {error}", name.display())))?;
+    let file =
+        file.map_err(|error| LedgerError::passing(format!("cannot write {}: {error}", name.display())))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(LedgerError::passing(
