@@ -1,5 +1,6 @@
 //! What the ledger says when it cannot do its work.
 
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 
@@ -49,7 +50,8 @@ impl std::error::Error for LedgerError {}
 
 impl From<sqlx::Error> for LedgerError {
     fn from(error: sqlx::Error) -> Self {
-        if let sqlx::Error::Database(database) = &error {
+        use sqlx::Error::{Configuration, Database, Io, PoolTimedOut};
+        if let Database(database) = &error {
             if let Some(sqlite) = database.try_downcast_ref::<SqliteError>() {
                 return of_sqlite(sqlite);
             }
@@ -57,25 +59,31 @@ impl From<sqlx::Error> for LedgerError {
                 return of_postgres(postgres);
             }
         }
-        match error {
-            sqlx::Error::Io(error) => Self::passing(format!("the database cannot be reached: {error}")),
-            sqlx::Error::PoolTimedOut => Self::passing("the database did not answer in time"),
-            // Its text may quote the address, password included.
-            sqlx::Error::Configuration(_) => Self::passing("the address is not valid"),
-            other => Self::passing(other.to_string()),
+        if let Io(error) = &error {
+            return Self::passing(format!("the database cannot be reached: {error}"));
         }
+        if matches!(error, PoolTimedOut) {
+            return Self::passing("the database did not answer in time");
+        }
+        if matches!(error, Configuration(_)) {
+            // Its text may quote the address, password included.
+            return Self::passing("the address is not valid");
+        }
+        Self::passing(error.to_string())
     }
 }
 
-impl From<sqlx::migrate::MigrateError> for LedgerError {
-    fn from(error: sqlx::migrate::MigrateError) -> Self {
-        match error {
-            sqlx::migrate::MigrateError::Execute(error) => error.into(),
-            sqlx::migrate::MigrateError::VersionMissing(version) => Self::passing(format!(
+impl From<MigrateError> for LedgerError {
+    fn from(error: MigrateError) -> Self {
+        if let MigrateError::VersionMissing(version) = error {
+            return Self::passing(format!(
                 "it was written by a newer version of messenger-connector (its migration {version} is not known here)"
-            )),
-            other => Self::passing(format!("cannot migrate: {other}")),
+            ));
         }
+        if let MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) = error {
+            return error.into();
+        }
+        Self::passing(format!("cannot migrate: {error}"))
     }
 }
 

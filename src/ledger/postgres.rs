@@ -20,7 +20,7 @@ use self::connect::{Address, within};
 use self::lease::Lease;
 use super::error::Result;
 use super::record::{
-    BulkRecord, Claim, ClaimNumber, Claimed, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
+    BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
 use super::rows::{Counts, bulk_record, results_page};
 use super::store::{Row, Store, Verdict, all_new, carry_out, judge, split};
@@ -44,7 +44,7 @@ impl PostgresStore {
         let address = Address::parse(url)?;
         address.migrate().await?;
         let pool = address.pool();
-        let lease = Lease::take(&pool, lease).await?;
+        let lease = Lease::take(&mut *pool.acquire().await?, lease).await?;
         let (writes, writer) = (AtomicU64::default(), Mutex::default());
         Ok(Self { name: name.to_owned(), address, pool, lease, writes, writer })
     }
@@ -179,17 +179,40 @@ async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) -> R
             .await?;
     }
     if !released.is_empty() {
-        let keys: Keys = released.iter().map(|it| &it.key).collect();
-        let numbers: Vec<_> = released.iter().map(|it| it.claim.0).collect();
-        for statement in [statements::RELEASE_CLAIMED, statements::RELEASE_RECLAIMED] {
-            sqlx::query(statement)
-                .bind(&keys.pages)
-                .bind(&keys.bulks)
-                .bind(&keys.ids)
-                .bind(&numbers)
-                .execute(&mut *connection)
-                .await?;
-        }
+        release(connection, &released).await?;
+    }
+    Ok(())
+}
+
+async fn release(connection: &mut PgConnection, released: &[&Settlement]) -> Result<()> {
+    let voided = released.iter().filter(|it| matches!(it.end, End::Voided));
+    let (keys, numbers): (Vec<_>, Vec<_>) = voided.map(|it| (&it.key, it.claim.0)).unzip();
+    if !keys.is_empty() {
+        let keys: Keys = keys.into_iter().collect();
+        sqlx::query(statements::AWAIT_INSERTS)
+            .bind(&keys.pages)
+            .bind(&keys.bulks)
+            .bind(&keys.ids)
+            .bind(numbers)
+            .execute(&mut *connection)
+            .await?;
+        sqlx::query(statements::AWAIT_UPDATES)
+            .bind(keys.pages)
+            .bind(keys.bulks)
+            .bind(keys.ids)
+            .execute(&mut *connection)
+            .await?;
+    }
+    let keys: Keys = released.iter().map(|it| &it.key).collect();
+    let numbers: Vec<_> = released.iter().map(|it| it.claim.0).collect();
+    for statement in [statements::RELEASE_CLAIMED, statements::RELEASE_RECLAIMED] {
+        sqlx::query(statement)
+            .bind(&keys.pages)
+            .bind(&keys.bulks)
+            .bind(&keys.ids)
+            .bind(&numbers)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
@@ -262,7 +285,16 @@ impl Store for PostgresStore {
     }
 
     async fn probe(&self) -> Result<()> {
-        within(POSTGRES_TIMEOUT, self.lease.renew(&self.pool)).await
+        within(POSTGRES_TIMEOUT, async {
+            let mut connection = self.pool.acquire().await?;
+            let renewed = self.lease.renew(&mut connection).await;
+            if renewed.is_err() {
+                // It may lead to a server that takes no writes any more.
+                connection.close_on_drop();
+            }
+            renewed
+        })
+        .await
     }
 
     fn heartbeat(&self) -> Option<Duration> {

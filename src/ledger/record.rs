@@ -89,8 +89,12 @@ pub struct Settlement {
 /// How a claim ends.
 #[derive(Debug)]
 pub(super) enum End {
+    /// With an outcome.
     Recorded { state: State, time_ms: i64, outcome: Box<RawValue> },
+    /// Surely not sent.
     Released,
+    /// Surely not sent, because nobody heard that the claim succeeded, if it did. Its transaction may still be going on.
+    Voided,
 }
 
 impl Settlement {
@@ -112,6 +116,11 @@ impl Settlement {
 
     pub(super) fn release(ticket: Ticket) -> Self {
         Self { key: ticket.key, claim: ticket.claim, end: End::Released }
+    }
+
+    /// Undoes a claim of a write that failed.
+    pub(super) fn void(key: Key, claim: ClaimNumber) -> Self {
+        Self { key, claim, end: End::Voided }
     }
 }
 

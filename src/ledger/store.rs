@@ -185,7 +185,7 @@ pub(super) fn split<'a>(settlements: &[&'a Settlement]) -> (Vec<Recorded<'a>>, V
                 time_ms: *time_ms,
                 outcome,
             }),
-            End::Released => released.push(*settlement),
+            End::Released | End::Voided => released.push(*settlement),
         }
     }
     (recorded, released)

@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Options;
 use super::error::{LedgerError, Result};
-use super::record::{Claim, ClaimNumber, Claimed, Settlement, Ticket, now_ms};
+use super::record::{Claim, ClaimNumber, Claimed, Settlement, now_ms};
 use super::store::Store;
 use crate::limits::{LEDGER_SWEEP_PAUSE, LEDGER_SWEEP_ROWS, LEDGER_UNSETTLED_MAX, LEDGER_WRITE_ROWS_MAX};
 
@@ -228,7 +228,7 @@ impl Writer {
                     drop(reply.send(Err(error.clone())));
                 }
                 self.failed(error, count);
-                self.abandon(number, claims);
+                self.void(number, claims);
             }
         }
     }
@@ -244,10 +244,10 @@ impl Writer {
         self.unsettled.drain(..count).for_each(|group| group.answer(Err(error.clone())));
     }
 
-    /// Releases claims of a write that failed: it may have been done all the same, and nobody will send them.
-    fn abandon(&mut self, number: ClaimNumber, claims: Vec<Claim>) {
-        let release = |claim: Claim| Settlement::release(Ticket { key: claim.key, claim: number });
-        let settlements: Vec<_> = claims.into_iter().map(release).collect();
+    /// Undoes the claims of a write that failed: it may have been done all the same, and nobody will send them.
+    fn void(&mut self, number: ClaimNumber, claims: Vec<Claim>) {
+        let settlements: Vec<_> =
+            claims.into_iter().map(|claim| Settlement::void(claim.key, number)).collect();
         if !settlements.is_empty() {
             self.keep(SettleGroup { settlements, reply: None });
         }
@@ -323,3 +323,6 @@ async fn beat(store: Arc<dyn Store>, interval: Duration, commands: mpsc::WeakUnb
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -27,17 +27,13 @@ pub async fn claim_one(ledger: &Ledger, claim: Claim) -> Claimed {
 }
 
 pub fn ticket(claimed: Claimed) -> Ticket {
-    match claimed {
-        Claimed::New(ticket) => ticket,
-        other => panic!("not new: {other:?}"),
-    }
+    let Claimed::New(ticket) = claimed else { panic!("not new: {claimed:?}") };
+    ticket
 }
 
 pub fn outcome(claimed: Claimed) -> Outcome {
-    match claimed {
-        Claimed::Settled(outcome) => outcome,
-        other => panic!("not settled: {other:?}"),
-    }
+    let Claimed::Settled(outcome) = claimed else { panic!("not settled: {claimed:?}") };
+    outcome
 }
 
 pub fn is_new(claimed: &Claimed) -> bool {
@@ -62,12 +58,8 @@ pub fn sent(message_id: &str) -> Outcome {
 
 /// A receipt as the ledger gives it back.
 pub fn recorded(outcome: Outcome) -> Outcome {
-    match outcome {
-        Outcome::Sent(receipt) => {
-            Outcome::Sent(Receipt { recipient_id: String::new(), replayed: true, ..receipt })
-        }
-        other => panic!("only receipts come back as they were: {other:?}"),
-    }
+    let Outcome::Sent(receipt) = outcome else { panic!("only receipts come back whole: {outcome:?}") };
+    Outcome::Sent(Receipt { recipient_id: String::new(), replayed: true, ..receipt })
 }
 
 pub fn failed() -> Outcome {

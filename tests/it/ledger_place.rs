@@ -19,7 +19,7 @@ enum Database {
 }
 
 impl Place {
-    pub async fn sqlite() -> Self {
+    pub fn sqlite() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = format!("sqlite://{}/ledger.db", folder.path().display());
         Self { url, database: Database::Sqlite { _folder: folder, locked_by: None } }
@@ -54,6 +54,15 @@ impl Place {
         .unwrap();
     }
 
+    /// Begins a transaction on Postgres, does a statement, and leaves it there.
+    pub async fn begin(&self, statement: &str) -> PgConnection {
+        let Database::Postgres { direct_url, .. } = &self.database else { panic!("only on Postgres") };
+        let mut connection = PgConnection::connect(direct_url).await.unwrap();
+        connection.execute("BEGIN").await.unwrap();
+        connection.execute(AssertSqlSafe(statement)).await.unwrap();
+        connection
+    }
+
     /// Makes the database unusable: locked by someone else, or out of reach.
     pub async fn go_away(&mut self) {
         match &mut self.database {
@@ -71,7 +80,7 @@ impl Place {
             Database::Sqlite { locked_by, .. } => {
                 locked_by.take().unwrap().execute("ROLLBACK").await.map(drop).unwrap();
             }
-            Database::Postgres { wire, .. } => wire.mend().await,
+            Database::Postgres { wire, .. } => wire.mend(),
         }
     }
 }
@@ -82,7 +91,7 @@ macro_rules! on_both_stores {
         mod on_sqlite {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                super::$test(crate::ledger_place::Place::sqlite().await).await;
+                super::$test(crate::ledger_place::Place::sqlite()).await;
             })*
         }
         mod on_postgres {

@@ -112,6 +112,8 @@ impl Wire {
                 let server = server.clone();
                 tokio::spawn(cut.clone().run_until_cancelled_owned(async move {
                     let mut far = TcpStream::connect(server).await.unwrap();
+                    near.set_nodelay(true).unwrap();
+                    far.set_nodelay(true).unwrap();
                     drop(tokio::io::copy_bidirectional(&mut near, &mut far).await);
                 }));
             }
@@ -122,7 +124,7 @@ impl Wire {
         self.cut.cancel();
     }
 
-    pub async fn mend(&mut self) {
+    pub fn mend(&mut self) {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.set_reuseaddr(true).unwrap();
         socket.bind(self.address).unwrap();

@@ -17,7 +17,8 @@ pub(super) struct Address(PgConnectOptions);
 impl Address {
     pub(super) fn parse(url: &str) -> Result<Self> {
         let options = PgConnectOptions::from_str(url)?.disable_statement_logging();
-        Ok(Self(options.application_name("messenger-connector")))
+        // Compiling a plan takes longer than any of our statements.
+        Ok(Self(options.application_name("messenger-connector").options([("jit", "off")])))
     }
 
     /// A connection for claims and settlements.

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgPool;
+use sqlx::postgres::PgConnection;
 
 use super::super::error::{LedgerError, Result};
 use super::statements;
@@ -26,8 +26,8 @@ struct Held {
 
 impl Lease {
     /// Becomes an owner.
-    pub(super) async fn take(pool: &PgPool, duration: Duration) -> Result<Self> {
-        let held = Mutex::new(new_owner(pool, duration).await?);
+    pub(super) async fn take(connection: &mut PgConnection, duration: Duration) -> Result<Self> {
+        let held = Mutex::new(new_owner(connection, duration).await?);
         Ok(Self { duration, held, renewal: tokio::sync::Mutex::default() })
     }
 
@@ -47,14 +47,14 @@ impl Lease {
 
     /// Renews it, or takes a new one if it has ended: claims of the old one stay unknown to others until they are
     /// settled.
-    pub(super) async fn renew(&self, pool: &PgPool) -> Result<()> {
+    pub(super) async fn renew(&self, connection: &mut PgConnection) -> Result<()> {
         let _renewal = self.renewal.lock().await;
         let asked = Instant::now();
         let owner = self.owner();
         let renewed: Option<i64> = sqlx::query_scalar(statements::RENEW)
             .bind(owner)
             .bind(self.duration.as_secs_f64())
-            .fetch_optional(pool)
+            .fetch_optional(&mut *connection)
             .await?;
         let held = match renewed {
             Some(owner) => Held { owner, until: asked + self.duration },
@@ -62,7 +62,7 @@ impl Lease {
                 tracing::warn!(
                     "the lease on the ledger had run out: messages under way may be reported as unknown"
                 );
-                new_owner(pool, self.duration).await?
+                new_owner(connection, self.duration).await?
             }
         };
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
@@ -74,10 +74,10 @@ impl Lease {
     }
 }
 
-async fn new_owner(pool: &PgPool, duration: Duration) -> Result<Held> {
+async fn new_owner(connection: &mut PgConnection, duration: Duration) -> Result<Held> {
     let asked = Instant::now();
     let owner =
-        sqlx::query_scalar(statements::NEW_OWNER).bind(duration.as_secs_f64()).fetch_one(pool).await?;
+        sqlx::query_scalar(statements::NEW_OWNER).bind(duration.as_secs_f64()).fetch_one(connection).await?;
     Ok(Held { owner, until: asked + duration })
 }
 
@@ -86,4 +86,22 @@ pub(super) fn lost() -> LedgerError {
     LedgerError::passing(
         "this replica could not renew its lease in time, so others may take its claims for abandoned",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_whose_lease_still_runs_may_send() {
+        let lease_until = |until| Lease {
+            duration: Duration::from_secs(15),
+            held: Mutex::new(Held { owner: 7, until }),
+            renewal: tokio::sync::Mutex::default(),
+        };
+        let running = lease_until(Instant::now() + Duration::from_secs(15));
+        assert_eq!(running.check(7), Ok(()));
+        assert_eq!(running.check(6), Err(lost()), "a lease that was lost before this one was taken");
+        assert_eq!(lease_until(Instant::now()).check(7), Err(lost()));
+    }
 }

@@ -70,6 +70,23 @@ pub(super) const RELEASE_RECLAIMED: &str = "
     WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
         AND message.claim = item.claim AND message.state = 4";
 
+/// Pages, bulks, ids, claims. Waits for a transaction that is inserting one of them; what it inserts itself is released
+/// like what that one did.
+pub(super) const AWAIT_INSERTS: &str = "
+    INSERT INTO ledger_message (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time)
+    SELECT page_id, bulk_id, id, '', 0, claim, 0, 0
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS item (page_id, bulk_id, id, claim)
+    ORDER BY page_id COLLATE \"C\", bulk_id COLLATE \"C\", id COLLATE \"C\"
+    ON CONFLICT DO NOTHING";
+
+/// Pages, bulks, ids. Waits for a transaction that is taking over one of them.
+pub(super) const AWAIT_UPDATES: &str = "
+    SELECT FROM unnest($1::text[], $2::text[], $3::text[]) AS item (page_id, bulk_id, id)
+    JOIN ledger_message AS message
+        ON message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
+    ORDER BY message.page_id, message.bulk_id, message.id
+    FOR UPDATE OF message";
+
 /// Page, bulk.
 pub(super) const BULK: &str = "
     WITH alive AS MATERIALIZED (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp())

@@ -33,8 +33,6 @@ pub(super) async fn open(path: &Path) -> Result<Opened> {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .busy_timeout(SQLITE_BUSY_TIMEOUT)
-        // Pages of a large file that random keys keep touching: 32 MiB.
-        .pragma("cache_size", "-32768")
         // No temporary files: they cost time, and a container may have no folder for them.
         .pragma("temp_store", "memory")
         .disable_statement_logging();
@@ -44,6 +42,8 @@ pub(super) async fn open(path: &Path) -> Result<Opened> {
         .journal_mode(SqliteJournalMode::Wal)
         // A claim must outlive a power cut, or a message could be sent twice.
         .synchronous(SqliteSynchronous::Full)
+        // Pages of a large file that random keys keep touching: 32 MiB.
+        .pragma("cache_size", "-32768")
         // Checkpoints after 16 MiB: random keys touch the same pages again and again.
         .pragma("wal_autocheckpoint", "4096")
         // What a checkpoint that was held up let the log grow to is given back.

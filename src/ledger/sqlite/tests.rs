@@ -1,1 +1,70 @@
+use std::sync::Arc;
 
+use sqlx::{AssertSqlSafe, Executor};
+
+use super::*;
+use crate::ledger::writer::Writer as WritingTask;
+use crate::ledger::{Ledger, Options};
+
+async fn store() -> (tempfile::TempDir, SqliteStore) {
+    let folder = tempfile::tempdir().unwrap();
+    let store = SqliteStore::open("sqlite://test.db", &folder.path().join("test.db")).await.unwrap();
+    (folder, store)
+}
+
+fn claims(ids: std::ops::Range<u32>) -> Vec<Claim> {
+    let key = |id: u32| Key { page_id: "page".into(), bulk_id: "bulk".into(), id: id.to_string().into() };
+    ids.map(|id| Claim { key: key(id), fingerprint: [1; 16], resend_unknown: false }).collect()
+}
+
+#[tokio::test]
+async fn no_statement_scans_the_table() {
+    let (_folder, store) = store().await;
+    let mut guard = store.writer.lock().await;
+    let connection = &mut guard.as_mut().unwrap().connection;
+    for statement in [
+        statements::CLAIM,
+        statements::FIND,
+        statements::RECLAIM,
+        statements::RECORD,
+        statements::RELEASE_CLAIMED,
+        statements::RELEASE_RECLAIMED,
+        statements::BULK,
+        statements::RESULTS,
+        statements::SWEEP,
+    ] {
+        let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+        let steps: Vec<(i64, i64, i64, String)> =
+            sqlx::query_as(explain).fetch_all(&mut *connection).await.unwrap();
+        for (.., step) in steps {
+            let is_scan = step.starts_with("SCAN message") || step.starts_with("SCAN ledger_message");
+            assert!(!is_scan && !step.contains("TEMP B-TREE FOR ORDER BY"), "{step}: {statement}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_full_disk_stops_claims_until_there_is_room_again() {
+    let (_folder, store) = store().await;
+    let store = Arc::new(store);
+    let quick = Options { retry_interval: Duration::from_millis(10), ..Options::default() };
+    let (commands, mut ready) = WritingTask::start(store.clone(), quick);
+    let ledger =
+        Ledger { store: store.clone(), commands, ready: ready.clone(), answer_timeout: quick.answer_timeout };
+    let limit_pages = async |pages: u32| {
+        let mut guard = store.writer.lock().await;
+        let limit = AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));
+        guard.as_mut().unwrap().connection.execute(limit).await.unwrap();
+    };
+    // Below what there is, it means what there is.
+    limit_pages(1).await;
+    let error = ledger.claim(claims(0..1000)).await.unwrap_err().to_string();
+    assert!(error.starts_with("ledger sqlite://test.db: the disk is full: free some space"), "{error}");
+    ready.wait_for(|is_ready| !is_ready).await.unwrap();
+    assert!(ledger.claim(claims(0..1)).await.is_err(), "not even one");
+
+    limit_pages(1_000_000).await;
+    ready.wait_for(|is_ready| *is_ready).await.unwrap();
+    let claimed = ledger.claim(claims(0..1000)).await.unwrap();
+    assert!(claimed.iter().all(|claimed| matches!(claimed, Claimed::New(_))), "nothing was left behind");
+}

@@ -1,0 +1,179 @@
+use std::path::Path;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::*;
+use crate::error::{Outcome, Reason};
+use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery};
+use crate::ledger::sqlite::SqliteStore;
+use crate::ledger::{Ledger, Options};
+
+/// What happens to a write.
+#[derive(Debug)]
+enum Mishap {
+    /// It is done, but the answer is lost.
+    AnswerLost,
+    /// The database does not take it.
+    Refused,
+}
+
+/// A SQLite file whose next writes go wrong.
+#[derive(Debug)]
+struct Unreliable {
+    store: SqliteStore,
+    mishaps: Mutex<VecDeque<Mishap>>,
+}
+
+#[async_trait]
+impl Store for Unreliable {
+    fn name(&self) -> &str {
+        "unreliable"
+    }
+    fn next_claim(&self) -> ClaimNumber {
+        self.store.next_claim()
+    }
+    fn check(&self, claim: ClaimNumber) -> Result<()> {
+        self.store.check(claim)
+    }
+    async fn write(
+        &self,
+        claim: ClaimNumber,
+        settled: &[&Settlement],
+        claims: &[Claim],
+    ) -> Result<Vec<Claimed>> {
+        let mishap = self.mishaps.lock().unwrap().pop_front();
+        match mishap {
+            None => self.store.write(claim, settled, claims).await,
+            Some(Mishap::AnswerLost) => {
+                self.store.write(claim, settled, claims).await?;
+                Err(LedgerError::passing("lost"))
+            }
+            Some(Mishap::Refused) => Err(LedgerError::refusal("refused")),
+        }
+    }
+    async fn bulk(&self, page_id: &str, bulk_id: &str) -> Result<Option<BulkRecord>> {
+        self.store.bulk(page_id, bulk_id).await
+    }
+    async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage> {
+        self.store.results(query).await
+    }
+    async fn sweep(&self, before_ms: i64) -> Result<u64> {
+        self.store.sweep(before_ms).await
+    }
+    async fn probe(&self) -> Result<()> {
+        self.store.probe().await
+    }
+    fn heartbeat(&self) -> Option<Duration> {
+        None
+    }
+    async fn close(&self) {
+        self.store.close().await;
+    }
+}
+
+struct Test {
+    ledger: Ledger,
+    store: Arc<Unreliable>,
+    _folder: tempfile::TempDir,
+}
+
+impl Test {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.db");
+        let store = SqliteStore::open("test", Path::new(&path)).await.unwrap();
+        let store = Arc::new(Unreliable { store, mishaps: Mutex::default() });
+        let quick = Options { retry_interval: Duration::from_millis(10), ..Options::default() };
+        let (commands, ready) = Writer::start(store.clone(), quick);
+        let ledger = Ledger { store: store.clone(), commands, ready, answer_timeout: quick.answer_timeout };
+        Self { ledger, store, _folder: folder }
+    }
+
+    fn next(&self, mishap: Mishap) {
+        self.store.mishaps.lock().unwrap().push_back(mishap);
+    }
+
+    /// Claims a message as soon as the ledger is back.
+    async fn claim(&self, id: &str) -> Claimed {
+        self.ledger.readiness().wait_for(|is_ready| *is_ready).await.unwrap();
+        self.ledger.claim(vec![claim(id)]).await.unwrap().remove(0)
+    }
+}
+
+fn claim(id: &str) -> Claim {
+    let key = Key { page_id: "page".into(), bulk_id: "bulk".into(), id: id.into() };
+    Claim { key, fingerprint: [1; 16], resend_unknown: true }
+}
+
+fn failed() -> Outcome {
+    Outcome::Failed(crate::error::SendError::new(Reason::GraphRejected, "no"))
+}
+
+fn new(claimed: Claimed) -> Ticket {
+    let Claimed::New(ticket) = claimed else { panic!("not new: {claimed:?}") };
+    ticket
+}
+
+#[tokio::test]
+async fn claims_whose_commit_got_no_answer_are_released() {
+    let test = Test::start().await;
+    test.next(Mishap::AnswerLost);
+    test.ledger.claim(vec![claim("a"), claim("b")]).await.unwrap_err();
+    // Whoever got the error does not send, so the next one may.
+    let first = new(test.claim("a").await);
+
+    test.ledger.settle(vec![Settlement::new(first, &Outcome::unknown("no answer"))]).await.unwrap();
+    test.next(Mishap::AnswerLost);
+    test.ledger.claim(vec![claim("a")]).await.unwrap_err();
+    let ask = Claim { resend_unknown: false, ..claim("a") };
+    test.ledger.readiness().wait_for(|is_ready| *is_ready).await.unwrap();
+    let found = test.ledger.claim(vec![ask]).await.unwrap().remove(0);
+    assert!(matches!(found, Claimed::Settled(Outcome::Unknown(_))), "as unknown as before: {found:?}");
+}
+
+#[tokio::test]
+async fn a_settlement_whose_commit_got_no_answer_is_written_again() {
+    let test = Test::start().await;
+    let (first, second) = (new(test.claim("a").await), new(test.claim("b").await));
+    test.next(Mishap::AnswerLost);
+    test.next(Mishap::AnswerLost);
+    let released = Outcome::not_sent(Reason::Expired, "too late");
+    let settlements = vec![Settlement::new(first, &failed()), Settlement::new(second, &released)];
+    test.ledger.settle(settlements).await.unwrap();
+    assert!(matches!(test.claim("a").await, Claimed::Settled(Outcome::Failed(_))));
+    drop(new(test.claim("b").await));
+}
+
+#[tokio::test]
+async fn outcomes_that_the_database_refuses_hold_up_nobody() {
+    let test = Test::start().await;
+    let (first, second) = (new(test.claim("a").await), new(test.claim("b").await));
+    test.next(Mishap::Refused);
+    test.ledger.settle(vec![Settlement::new(first, &failed())]).await.unwrap_err();
+    assert!(test.ledger.is_ready());
+    test.ledger.settle(vec![Settlement::new(second, &failed())]).await.unwrap();
+    assert!(matches!(test.claim("a").await, Claimed::InProgress));
+}
+
+#[tokio::test]
+async fn outcomes_that_wait_are_bounded() {
+    let test = Test::start().await;
+    let ticket = |id: usize| Ticket { key: claim(&id.to_string()).key, claim: ClaimNumber(0) };
+    let release =
+        |ids: std::ops::Range<usize>| ids.map(|id| Settlement::release(ticket(id))).collect::<Vec<_>>();
+    let away = LedgerError::passing("away");
+    let far = Options { retry_interval: Duration::from_secs(3600), ..Options::default() };
+    let (commands, mut ready) = Writer::start(test.store.clone(), far);
+    let ledger = Ledger { commands, answer_timeout: Duration::from_secs(1), ..test.ledger.clone() };
+    ledger.commands.send(Command::Away(away)).unwrap();
+    ready.wait_for(|is_ready| !is_ready).await.unwrap();
+    let wait = ledger.settle(release(0..LEDGER_UNSETTLED_MAX));
+    let refused = async {
+        tokio::task::yield_now().await;
+        ledger.settle(release(0..1)).await
+    };
+    let (waited, refused) = tokio::join!(wait, refused);
+    assert!(waited.unwrap_err().to_string().contains("in time"));
+    assert!(refused.unwrap_err().to_string().contains("too many outcomes wait"));
+}
