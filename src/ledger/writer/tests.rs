@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::error::{Outcome, Reason};
-use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery};
+use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, Ticket};
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::{Ledger, Options};
 
