@@ -5,14 +5,19 @@
 // One crate that nobody else uses.
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
+mod account;
 mod bulk;
+mod caller;
 mod command;
 mod faults;
 mod harness;
+mod kill;
 mod pages;
+mod random;
 mod record;
 mod sandbox;
 mod services;
+mod simulation;
 mod template;
 mod templates;
 mod tidy;
