@@ -6,7 +6,7 @@
 mod plan;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -83,6 +83,8 @@ struct Bulk {
     number: u64,
     fingerprints: Fingerprints,
     resend_unknown: bool,
+    /// Items that this stream itself left unknown: it resends only those that were so before it.
+    left_unknown: HashSet<BulkItemId>,
     plan: Plan,
     /// Items of the last frame that have found no room yet, with their index in it.
     pending: VecDeque<(usize, pb::BulkItem)>,
@@ -111,6 +113,7 @@ impl Bulk {
             number,
             fingerprints,
             resend_unknown,
+            left_unknown: HashSet::new(),
             plan,
             pending: VecDeque::new(),
             in_flight: HashMap::new(),
@@ -196,7 +199,7 @@ impl Bulk {
                     id: item_id.clone(),
                 },
                 fingerprint: self.fingerprints.of_item(&item),
-                resend_unknown: self.resend_unknown,
+                resend_unknown: self.resend_unknown && !self.left_unknown.contains(&item_id),
             };
             let reply = Reply::to_bulk(item_id, self.outcome_sender.clone());
             match self.plan.message(item, index) {
@@ -229,6 +232,9 @@ impl Bulk {
         let mut results = Vec::with_capacity(RESULTS_PER_FRAME_MAX);
         for (item_id, outcome) in outcomes {
             let occurrences = self.in_flight.remove(&item_id).unwrap_or_default();
+            if self.resend_unknown && matches!(outcome, Outcome::Unknown(_)) {
+                self.left_unknown.insert(item_id.clone());
+            }
             for _ in 0..occurrences {
                 self.count(&outcome);
                 results.push(status::item_result(item_id.to_string(), outcome.clone()));

@@ -11,6 +11,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::Status;
 use tonic::transport::Channel;
 
+/// Messages that a sandbox remembers: more than any test sends.
+const SANDBOX_KEEP: usize = 10_000_000;
+
 pub type Client = MessengerServiceClient<Channel>;
 
 /// A sandbox and a service, stopped when dropped.
@@ -41,12 +44,8 @@ pub async fn start() -> Stack {
 
 /// Starts a stack whose service has these options more.
 pub async fn start_with(arguments: &[&str]) -> Stack {
-    let options = sandbox::Options { listen: "127.0.0.1:0".parse().unwrap(), ..sandbox::Options::default() };
-    let sandbox = Sandbox::bind(options).await.unwrap();
-    let sandbox_url = sandbox.url();
+    let (sandbox_url, stop_sandbox) = start_sandbox(0).await;
     let shutdown = CancellationToken::new();
-    let stop_sandbox = CancellationToken::new();
-    tokio::spawn(sandbox.serve(stop_sandbox.clone().cancelled_owned()));
     let graph_url = ["--graph-url", &sandbox_url];
     let graph_url = if arguments.contains(&"--graph-url") { &[] } else { &graph_url[..] };
     let folder = (!arguments.contains(&"--ledger")).then(|| tempfile::tempdir().unwrap());
@@ -58,15 +57,24 @@ pub async fn start_with(arguments: &[&str]) -> Stack {
     let address = format!("http://{}", server.local_addr().unwrap());
     let served = tokio::spawn(server.serve(shutdown.clone().cancelled_owned()));
     let client = MessengerServiceClient::connect(address.clone()).await.unwrap();
-    Stack {
-        client,
-        sandbox_url,
-        address,
-        _stop: stop_sandbox.drop_guard(),
-        _folder: folder,
-        shutdown,
-        served,
-    }
+    Stack { client, sandbox_url, address, _stop: stop_sandbox, _folder: folder, shutdown, served }
+}
+
+/// Starts a sandbox that takes this long for every call; it is stopped when the guard is dropped.
+pub async fn start_sandbox(latency_ms: u64) -> (String, DropGuard) {
+    let listen = "127.0.0.1:0".parse().unwrap();
+    let options = sandbox::Options { listen, latency_ms, keep: SANDBOX_KEEP, ..sandbox::Options::default() };
+    let sandbox = Sandbox::bind(options).await.unwrap();
+    let url = sandbox.url();
+    let stop = CancellationToken::new();
+    tokio::spawn(sandbox.serve(stop.clone().cancelled_owned()));
+    (url, stop.drop_guard())
+}
+
+/// A JSON answer of a sandbox.
+pub async fn sandbox_json(sandbox_url: &str, path: &str) -> serde_json::Value {
+    let answer = reqwest::get(format!("{sandbox_url}{path}")).await.unwrap();
+    serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
 }
 
 impl Drop for Stack {
@@ -78,8 +86,7 @@ impl Drop for Stack {
 impl Stack {
     /// A JSON answer of the sandbox.
     pub async fn sandbox(&self, path: &str) -> serde_json::Value {
-        let answer = reqwest::get(format!("{}{path}", self.sandbox_url)).await.unwrap();
-        serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+        sandbox_json(&self.sandbox_url, path).await
     }
 
     /// The bodies that the sandbox got, in order.

@@ -5,10 +5,13 @@
 // One crate that nobody else uses.
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
+mod account;
 mod bulk;
+mod caller;
 mod command;
 mod faults;
 mod harness;
+mod kill;
 mod ledger;
 mod ledger_bulk;
 mod ledger_faults;
@@ -16,9 +19,11 @@ mod ledger_model;
 mod ledger_place;
 mod pages;
 mod postgres;
+mod random;
 mod record;
 mod sandbox;
 mod services;
+mod simulation;
 mod template;
 mod templates;
 mod tidy;

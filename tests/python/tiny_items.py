@@ -9,6 +9,7 @@ Usage: tiny_items.py BINARY GENERATED_STUBS_FOLDER
 import re
 import subprocess
 import sys
+import tempfile
 
 ITEMS = 200_000
 
@@ -23,7 +24,7 @@ def start(binary, command, *arguments):
     raise SystemExit(f"{command} ended before it listened")
 
 
-def main(binary, stubs):
+def main(binary, stubs, folder):
     sys.path.insert(0, stubs)
     import grpc
     from messenger.v1 import message_pb2 as message
@@ -41,7 +42,8 @@ def main(binary, stubs):
 
     sandbox, graph = start(binary, "sandbox", "--listen", "127.0.0.1:0", "--latency-ms", "50")
     serve, address = start(
-        binary, "serve", "--listen", "127.0.0.1:0", "--graph-url", f"http://{graph}", "--page-access-token", "t"
+        binary, "serve", "--listen", "127.0.0.1:0", "--graph-url", f"http://{graph}", "--page-access-token", "t",
+        "--ledger", f"sqlite://{folder}/ledger.db",
     )
     try:
         with grpc.insecure_channel(address) as channel:
@@ -60,4 +62,5 @@ def main(binary, stubs):
         assert serve.wait() == 0
 
 
-main(*sys.argv[1:])
+with tempfile.TemporaryDirectory() as ledger_folder:
+    main(*sys.argv[1:], ledger_folder)
