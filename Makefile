@@ -1,8 +1,9 @@
 # make demo   sandbox, service and a bulk send to 10,000 people: needs Rust and a C compiler only
-# make test   everything that must hold; installs the tools it needs into .tools/
+# make test   everything that must hold; installs the tools it needs into .tools/, and as root Postgres from Debian;
+#             with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
 
 .DELETE_ON_ERROR:
-.PHONY: demo test rust contract tiny-items fmt clean
+.PHONY: demo test rust postgres contract tiny-items fmt clean
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
@@ -15,10 +16,16 @@ demo:
 test: rust contract tiny-items
 	@echo "all tests passed"
 
-rust:
+rust: $(if $(TEST_POSTGRES_URL),,postgres)
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo test --locked
+
+postgres:
+	@command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || { \
+	    [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends postgresql >/dev/null; } || { \
+	    echo "make test needs a Postgres server: install it (Debian: postgresql)"; exit 1; }
 
 # The contract: lint, formatting, and no change that breaks a client of the last release.
 contract: $(TOOLS)/python.installed

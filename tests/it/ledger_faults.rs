@@ -177,6 +177,9 @@ async fn a_claim_that_is_committed_after_its_caller_was_refused_is_undone() {
     )
     .await;
     ledger.claim(vec![claim("a")]).await.unwrap_err();
+    ledger.readiness().wait_for(|is_ready| *is_ready).await.unwrap();
+    drop(ledger.claim(vec![claim("b")]).await);
+    // By now the ledger has tried to undo the claim that it could not see.
     hanging.execute("COMMIT").await.unwrap();
     eventually(async || matches!(ledger.claim(vec![claim("a")]).await.as_deref(), Ok([Claimed::New(_)])))
         .await;

@@ -181,7 +181,7 @@ impl Simulation {
     }
 
     /// Opens the bulk once more, for all of its items.
-    async fn again(&mut self, on_unknown: OnUnknown) -> Account {
+    async fn again(&self, on_unknown: OnUnknown) -> Account {
         let habits = Habits { frame_items_max: 100, window: 500, cancels: 0, on_unknown };
         let account = Arc::new(self.account.afresh());
         let address = self.replicas[0].address.subscribe();
@@ -221,17 +221,15 @@ impl Simulation {
     }
 
     /// Only what was unknown is sent again, and that once.
-    async fn check_resend(&mut self, before: &Deliveries) -> Vec<String> {
+    async fn check_resend(&self, before: &Deliveries) -> Vec<String> {
         let resent = self.again(OnUnknown::Resend).await.told();
         let after = deliveries(&self.sandbox_url).await;
         let count = |deliveries: &Deliveries, id: &str| deliveries.get(id).map_or(0, Vec::len);
         let mut violations = Vec::new();
         for (id, told) in self.account.told() {
             let more = count(&after, &id) - count(before, &id);
-            let is_right = match told.state {
-                ItemState::Unknown => more <= 1,
-                _ => more == 0 && resent[&id] == told,
-            };
+            let was_unknown = told.state == ItemState::Unknown;
+            let is_right = if was_unknown { more <= 1 } else { more == 0 && resent[&id] == told };
             if !is_right {
                 violations.push(format!("{id}: told {told:?}, on resend {:?} and {more} more", resent[&id]));
             }

@@ -112,7 +112,7 @@ pub(super) const SWEEP: &str = "
     WITH alive AS MATERIALIZED (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp()),
     old AS MATERIALIZED (
         SELECT page_id, bulk_id, id FROM ledger_message
-        WHERE claim_time < $1
+        WHERE claim_time < $1 AND NOT (state IN (0, 4) AND claim >> 38 IN (SELECT id FROM alive))
         ORDER BY claim_time LIMIT $2 FOR UPDATE SKIP LOCKED)
     DELETE FROM ledger_message AS message USING old
     WHERE message.page_id = old.page_id AND message.bulk_id = old.bulk_id AND message.id = old.id";
