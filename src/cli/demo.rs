@@ -161,7 +161,9 @@ What to try next, the first two in terminals of their own:
   PAGE_ACCESS_TOKEN=any messenger-connector serve --graph-url http://127.0.0.1:8080
   messenger-connector send text 'Hello' --to 1254477777772919 --messaging-type update
   messenger-connector send text 'Hello' --to fail-551 --messaging-type update
-  messenger-connector bulk {audience} --text '{TEXT}' --messaging-type update
+  messenger-connector bulk {audience} --text '{TEXT}' --messaging-type update \\
+      --bulk-id sale
+  messenger-connector bulk status sale
   messenger-connector sandbox --help     (recipients that fail on purpose)
 "
     )
