@@ -24,6 +24,7 @@ mod terminal;
 mod tests;
 mod unsettled;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -103,16 +104,18 @@ The exit code is 0 if every row was sent, 1 if not, 2 for a wrong option, 130 af
 /// # Errors
 /// If an option or a file is wrong, the service cannot be reached, or the results cannot be written.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    match (options.record, options.send) {
-        (Some(Record::Results(options)), _) => record::results(options).await,
-        (Some(Record::Status(options)), _) => record::status(options).await,
-        (None, Some(options)) => send_audience(options).await,
-        (None, None) => anyhow::bail!("name the audience: messenger-connector bulk FILE"),
+    match options.record {
+        Some(Record::Results(options)) => record::results(options).await,
+        Some(Record::Status(options)) => record::status(options).await,
+        None => {
+            let file = options.file.context("name the audience: messenger-connector bulk FILE")?;
+            send_audience(&file, options.send).await
+        }
     }
 }
 
-async fn send_audience(options: SendOptions) -> anyhow::Result<ExitCode> {
-    let plan = options.plan()?;
+async fn send_audience(file: &Path, options: SendOptions) -> anyhow::Result<ExitCode> {
+    let plan = options.plan(file)?;
     if let Some(count) = options.run.preview {
         let kind = plan.start.action.clone().and_then(|action| action.kind).context("there is no message")?;
         // Opened first: an audience that cannot be used is told before a service that is not there.
@@ -121,8 +124,8 @@ async fn send_audience(options: SendOptions) -> anyhow::Result<ExitCode> {
     }
     plan.results.check(&plan.audience.source)?;
     let rows = plan.audience.open()?;
-    let mut client = options.connect.client().await?;
-    let finished = send(&mut client, &plan, rows, shutdown::on_signal()?).await?;
+    let client = options.connect.client().await?;
+    let finished = send(client, &plan, rows, shutdown::on_signal()?).await?;
     let service = options.connect.shown();
     eprint!("{}{}", finished.text(&plan.results.path), finished.advice(&plan, &service));
     Ok(if finished.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -133,19 +136,14 @@ async fn send_audience(options: SendOptions) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// If the audience or the results cannot be opened or written.
 pub(super) async fn send_plan(
-    client: &mut Client,
+    client: Client,
     plan: &Plan,
     stop: CancellationToken,
 ) -> anyhow::Result<Finished> {
     send(client, plan, plan.audience.open()?, stop).await
 }
 
-async fn send(
-    client: &mut Client,
-    plan: &Plan,
-    rows: Rows,
-    stop: CancellationToken,
-) -> anyhow::Result<Finished> {
+async fn send(client: Client, plan: &Plan, rows: Rows, stop: CancellationToken) -> anyhow::Result<Finished> {
     let (progress, watched) = watch::channel(Progress::default());
     let counted = progress.clone();
     let audience = plan.audience.clone();
@@ -153,8 +151,7 @@ async fn send(
     let ended = CancellationToken::new();
     let shown = tokio::spawn(terminal::show(watched.clone(), ended.clone()));
     let started = Instant::now();
-    let (client, start) = (client.clone(), plan.start.clone());
-    let opener = resume::Opener::new(client, start, plan.reconnect_timeout, &progress, stop);
+    let opener = resume::Opener::new(client, plan.start.clone(), plan.reconnect_timeout, &progress, stop);
     let report = resume::run(opener, read(rows)?, &plan.results).await;
     let elapsed = started.elapsed();
     ended.cancel();

@@ -18,8 +18,12 @@ pub(super) const RECIPIENT_COLUMN_DEFAULT: &str = "recipient";
 pub struct Options {
     #[command(subcommand)]
     pub(super) record: Option<Record>,
+    /// The audience: a CSV or NDJSON file; `-` reads standard input. With item ids made from lines it must not change
+    /// between the runs of one bulk
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) file: Option<PathBuf>,
     #[command(flatten)]
-    pub(super) send: Option<SendOptions>,
+    pub(super) send: SendOptions,
 }
 
 /// What is on the service's record of a bulk
@@ -34,10 +38,6 @@ pub enum Record {
 /// Options of `bulk FILE`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SendOptions {
-    /// The audience: a CSV or NDJSON file; `-` reads standard input. With item ids made from lines it must not change
-    /// between the runs of one bulk
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
     #[command(flatten)]
     pub(super) audience: AudienceOptions,
     #[command(flatten)]
@@ -148,8 +148,6 @@ pub struct RunOptions {
 /// Options of `bulk results`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ResultsOptions {
-    #[command(flatten)]
-    pub(super) bulk: BulkOptions,
     /// Only results in this state
     #[arg(long, env = "CONNECTOR_STATE", value_enum, value_name = "STATE", ignore_case = true)]
     pub(super) state: Option<RecordedState>,
@@ -159,16 +157,18 @@ pub struct ResultsOptions {
     /// Print a JSON object per line instead of CSV
     #[arg(long, env = "CONNECTOR_JSON", value_parser = BoolishValueParser::new())]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) bulk: BulkOptions,
 }
 
 /// Options of `bulk status`.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StatusOptions {
-    #[command(flatten)]
-    pub(super) bulk: BulkOptions,
     /// Print JSON, errors too
     #[arg(long, env = "CONNECTOR_JSON", value_parser = BoolishValueParser::new())]
     pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) bulk: BulkOptions,
 }
 
 /// Which bulk, and where.

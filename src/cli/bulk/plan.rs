@@ -56,17 +56,17 @@ impl Plan {
 }
 
 impl SendOptions {
-    /// The plan.
+    /// The plan for an audience.
     ///
     /// # Errors
     /// If the format is not known, or a file that an option names cannot be used.
-    pub(super) fn plan(&self) -> anyhow::Result<Plan> {
-        let source = match self.file.as_path() {
+    pub(super) fn plan(&self, file: &Path) -> anyhow::Result<Plan> {
+        let source = match file {
             path if path == Path::new("-") => Source::Stdin,
             path => Source::File(path.to_owned()),
         };
         let audience = Audience {
-            format: self.audience.format.map_or_else(|| Format::of(&self.file), Ok)?,
+            format: self.audience.format.map_or_else(|| Format::of(file), Ok)?,
             columns: Columns {
                 recipient: self.audience.recipient_column.clone(),
                 recipient_kind: self.audience.recipient_kind,

@@ -23,10 +23,10 @@ struct UnsettledRow {
 }
 
 /// What is known of a row that is given up.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 pub(super) enum Fate {
     /// Nothing was sent; the service said so.
-    NotSent(pb::ItemResult),
+    NotSent(Box<pb::ItemResult>),
     /// The item with this id may have been sent.
     InDoubt(String),
 }
@@ -111,7 +111,7 @@ impl Unsettled {
                 Some(error) if !is_in_doubt => {
                     let outcome = Some(pb::item_result::Outcome::Error(error));
                     let state = pb::ItemState::NotSent.into();
-                    Fate::NotSent(pb::ItemResult { item_id: item.item_id, state, outcome })
+                    Fate::NotSent(Box::new(pb::ItemResult { item_id: item.item_id, state, outcome }))
                 }
                 Some(_) | None => Fate::InDoubt(item.item_id),
             };
