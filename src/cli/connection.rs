@@ -8,6 +8,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::api::pb::messenger_service_client::MessengerServiceClient;
 
+/// Where the service is, unless it is named otherwise.
+const ADDRESS_DEFAULT: &str = "http://127.0.0.1:50051";
 /// How long to wait for a connection to the service.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often a busy connection is asked whether it still lives; no server of gRPC's family minds this pace.
@@ -28,12 +30,17 @@ pub(super) type Client = MessengerServiceClient<Channel>;
 #[command(next_help_heading = "Connection")]
 pub struct ConnectOptions {
     /// Address of the service
-    #[arg(long, env = "CONNECTOR_ADDRESS", default_value = "http://127.0.0.1:50051", value_name = "URL",
+    #[arg(long, env = "CONNECTOR_ADDRESS", default_value = ADDRESS_DEFAULT, value_name = "URL",
           value_parser = address)]
     pub address: String,
 }
 
 impl ConnectOptions {
+    /// The option that names the service, with a space before it; empty for the default.
+    pub(super) fn shown(&self) -> String {
+        if self.address == ADDRESS_DEFAULT { String::new() } else { format!(" --address {}", self.address) }
+    }
+
     /// Connects to the service.
     ///
     /// # Errors

@@ -83,9 +83,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let drain = CancellationToken::new();
     let service = tokio::spawn(server.serve(drain.clone().cancelled_owned()));
     eprintln!("sandbox: {graph_url}, service: {}, audience: {}", connect.address, plan.audience_name());
-    let mut client = connect.client().await?;
-    let finished = bulk::send_plan(&mut client, &plan, stop).await?;
-    drop(client);
+    let finished = bulk::send_plan(connect.client().await?, &plan, stop).await?;
     drain.cancel();
     service.await??;
     let state = sandbox_state(&graph_url).await?;
@@ -161,7 +159,9 @@ What to try next, the first two in terminals of their own:
   PAGE_ACCESS_TOKEN=any messenger-connector serve --graph-url http://127.0.0.1:8080
   messenger-connector send text 'Hello' --to 1254477777772919 --messaging-type update
   messenger-connector send text 'Hello' --to fail-551 --messaging-type update
-  messenger-connector bulk {audience} --text '{TEXT}' --messaging-type update
+  messenger-connector bulk {audience} --text '{TEXT}' --messaging-type update \\
+      --bulk-id sale
+  messenger-connector bulk status sale
   messenger-connector sandbox --help     (recipients that fail on purpose)
 "
     )

@@ -1,6 +1,7 @@
 //! What a failed call tells: the contract's error if the status carries one, else the bare status.
 
 use std::fmt::Write;
+use std::process::ExitCode;
 
 use prost::Message;
 use serde_json::json;
@@ -22,6 +23,21 @@ pub(super) fn send_error(status: &Status) -> Option<pb::SendError> {
 /// The error in lines for people; the first one has no indent, none has a newline behind it.
 pub(super) fn describe(status: &Status) -> String {
     send_error(status).map_or_else(|| bare(status), |error| describe_error(&error))
+}
+
+/// The error of a whole stream in one line: the others are about a single message.
+pub(super) fn first_line(status: &Status) -> String {
+    describe(status).lines().next().unwrap_or_default().to_owned()
+}
+
+/// Prints the error on standard error, as JSON if programs read it. Returns the exit code that goes with it.
+pub(super) fn tell(status: &Status, as_json: bool) -> ExitCode {
+    if as_json {
+        eprintln!("{:#}", json(status));
+    } else {
+        eprintln!("{}", describe(status));
+    }
+    ExitCode::FAILURE
 }
 
 /// The error as JSON for programs.

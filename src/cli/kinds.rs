@@ -119,6 +119,27 @@ impl From<OnUnknown> for pb::bulk_start::OnUnknown {
     }
 }
 
+/// States of items that leave a record
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum RecordedState {
+    /// Graph accepted the message
+    Sent,
+    /// Graph refused it
+    Failed,
+    /// It may have been sent
+    Unknown,
+}
+
+impl From<RecordedState> for pb::ItemState {
+    fn from(value: RecordedState) -> Self {
+        match value {
+            RecordedState::Sent => Self::Sent,
+            RecordedState::Failed => Self::Failed,
+            RecordedState::Unknown => Self::Unknown,
+        }
+    }
+}
+
 /// What the recipients of an audience are
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum RecipientKind {

@@ -52,7 +52,13 @@ fn options_of_bulk() {
         ("- --format ndjson --template-file a.json --metadata m", None),
         ("a.csv --media-url http://a/b --media-type video", None),
         ("a.csv --sender-action mark-seen", None),
+        ("results sale --page-id 7 --state FAILED -o a.csv", None),
+        ("status sale --json", None),
+        ("./results --text hello", None),
         ("--text hello", Some(MissingRequiredArgument)),
+        ("results", Some(MissingRequiredArgument)),
+        ("results sale --state rejected", Some(InvalidValue)),
+        ("a.csv --text hello status sale", Some(ArgumentConflict)),
         ("a.csv", Some(MissingRequiredArgument)),
         ("a.csv --media-type image", Some(MissingRequiredArgument)),
         ("a.csv --metadata m", Some(MissingRequiredArgument)),
@@ -76,8 +82,9 @@ fn every_option_is_an_environment_variable() {
         healthcheck::Options::augment_args(Command::new("healthcheck")),
     ];
     let send = send::Options::augment_args(Command::new("send"));
-    commands.extend(send.get_subcommands().cloned());
-    assert_eq!(commands.len(), 7);
+    let bulk = bulk::Options::augment_args(Command::new("bulk"));
+    commands.extend(send.get_subcommands().chain(bulk.get_subcommands()).cloned());
+    assert_eq!(commands.len(), 9);
     for command in commands {
         for option in command.get_arguments().filter(|argument| !argument.is_positional()) {
             let name = option.get_long().unwrap();

@@ -1,21 +1,30 @@
 //! `bulk`: an audience through a running service.
 //!
-//! `options` are made into a `plan`: an `audience` to read, a start frame, a `results` file. `stream` sends the
-//! rows and writes the results, and tells its `progress` to whoever wants to show it: `terminal` does. `summary`
-//! says how it ended.
+//! `options` are made into a `plan`: an `audience` to read, a start frame, a `results` file. A `stream` sends the
+//! rows and reads the results; `resume` opens the next one (after a `backoff`) if it ends early. The `account` writes
+//! one line per row over all of them, and keeps the `unsettled` rows. They tell their `progress` to whoever wants to
+//! show it: `terminal` does. `summary` says how it ended.
+//!
+//! `record` is the other half: what the service has on record of a bulk.
 
+mod account;
 mod audience;
+mod backoff;
 mod options;
 mod plan;
 mod preview;
 mod progress;
+mod record;
 mod results;
+mod resume;
 mod stream;
 mod summary;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod unsettled;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -24,7 +33,10 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use audience::{Audience, Rows};
-pub use options::{ActionOptions, AudienceOptions, Options, RunOptions};
+pub use options::{
+    ActionOptions, AudienceOptions, BulkOptions, Options, Record, ResultsOptions, RunOptions, SendOptions,
+    StatusOptions,
+};
 pub(super) use plan::Plan;
 use progress::Progress;
 pub(super) use results::ResultsFile;
@@ -48,8 +60,17 @@ Examples:
     messenger-connector bulk audience.csv --text 'Hello {{first_name}}' --messaging-type update --preview 2
 
   Send it, then look at what was not sent:
-    messenger-connector bulk audience.csv --text 'Hello {{first_name}}' --messaging-type update
+    messenger-connector bulk audience.csv --text 'Hello {{first_name}}' --messaging-type update \\
+        --bulk-id spring-sale
     grep -v ',SENT,' audience.csv.results.csv
+
+  Go on after Ctrl-C, a crash, or a service that was away for too long:
+    messenger-connector bulk audience.csv --text 'Hello {{first_name}}' --messaging-type update \\
+        --bulk-id spring-sale --overwrite
+
+  What the service has on record, then the ones of which nobody knows:
+    messenger-connector bulk status spring-sale
+    messenger-connector bulk results spring-sale --state unknown
 
   Rows from another program:
     make-rows | messenger-connector bulk - --format ndjson --template-file offer.json --messaging-type update
@@ -65,10 +86,17 @@ Results file: line,item_id,state,message_id,attempts,replayed,reason,graph_code,
   UNKNOWN      it may have been sent; nobody can know
   NOT_SENT     nothing was sent; sending it again is safe
   INVALID_ROW  the row cannot be understood; nothing was sent
-  NO_RESULT    the stream ended before the result came; it may have been sent
+  NO_RESULT    no result came before the end; it may have been sent
 A row that is not in the file was not sent.
 
-Ctrl-C takes no more rows and waits for the results of what was sent; a second one leaves at once.
+A stream that ends early (a deploy, the network) is opened again, and the rows without a result are sent again. A
+bulk that is run again under its --bulk-id resumes: the same FILE and message, and a results file that is new or
+written anew (--overwrite). What is on the service's record is not sent again, it comes from the record. Rows are told
+apart by their item ids; without a column of them, by their lines: FILE must then not change between the runs. (A row
+that has changed is REJECTED.) A FILE called results or status is ./results or ./status.
+
+Ctrl-C takes no more rows and waits for the results of what was sent; a second one leaves at once. Without a
+connection the first one ends it.
 The exit code is 0 if every row was sent, 1 if not, 2 for a wrong option, 130 after a second Ctrl-C.";
 
 /// Sends the audience, shows the progress, and says how it ended.
@@ -76,7 +104,18 @@ The exit code is 0 if every row was sent, 1 if not, 2 for a wrong option, 130 af
 /// # Errors
 /// If an option or a file is wrong, the service cannot be reached, or the results cannot be written.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let plan = options.plan()?;
+    match options.record {
+        Some(Record::Results(options)) => record::results(options).await,
+        Some(Record::Status(options)) => record::status(options).await,
+        None => {
+            let file = options.file.context("name the audience: messenger-connector bulk FILE")?;
+            send_audience(&file, options.send).await
+        }
+    }
+}
+
+async fn send_audience(file: &Path, options: SendOptions) -> anyhow::Result<ExitCode> {
+    let plan = options.plan(file)?;
     if let Some(count) = options.run.preview {
         let kind = plan.start.action.clone().and_then(|action| action.kind).context("there is no message")?;
         // Opened first: an audience that cannot be used is told before a service that is not there.
@@ -85,9 +124,10 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     }
     plan.results.check(&plan.audience.source)?;
     let rows = plan.audience.open()?;
-    let mut client = options.connect.client().await?;
-    let finished = send(&mut client, &plan, rows, shutdown::on_signal()?).await?;
-    eprint!("{}{}", finished.text(&plan.results.path), finished.advice(&plan.results.path));
+    let client = options.connect.client().await?;
+    let finished = send(client, &plan, rows, shutdown::on_signal()?).await?;
+    let service = options.connect.shown();
+    eprint!("{}{}", finished.text(&plan.results.path), finished.advice(&plan, &service));
     Ok(if finished.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -96,19 +136,14 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 /// # Errors
 /// If the audience or the results cannot be opened or written.
 pub(super) async fn send_plan(
-    client: &mut Client,
+    client: Client,
     plan: &Plan,
     stop: CancellationToken,
 ) -> anyhow::Result<Finished> {
     send(client, plan, plan.audience.open()?, stop).await
 }
 
-async fn send(
-    client: &mut Client,
-    plan: &Plan,
-    rows: Rows,
-    stop: CancellationToken,
-) -> anyhow::Result<Finished> {
+async fn send(client: Client, plan: &Plan, rows: Rows, stop: CancellationToken) -> anyhow::Result<Finished> {
     let (progress, watched) = watch::channel(Progress::default());
     let counted = progress.clone();
     let audience = plan.audience.clone();
@@ -116,7 +151,8 @@ async fn send(
     let ended = CancellationToken::new();
     let shown = tokio::spawn(terminal::show(watched.clone(), ended.clone()));
     let started = Instant::now();
-    let report = stream::run(client, plan.start.clone(), read(rows)?, &plan.results, &progress, stop).await;
+    let opener = resume::Opener::new(client, plan.start.clone(), plan.reconnect_timeout, &progress, stop);
+    let report = resume::run(opener, read(rows)?, &plan.results).await;
     let elapsed = started.elapsed();
     ended.cancel();
     shown.await?;
@@ -125,7 +161,7 @@ async fn send(
 }
 
 /// Reads rows in a thread of its own: reading blocks, and standard input may block for ever.
-fn read(rows: Rows) -> anyhow::Result<stream::RowReceiver> {
+fn read(rows: Rows) -> anyhow::Result<account::RowReceiver> {
     let (sender, receiver) = mpsc::channel(ROWS_READ_AHEAD_MAX);
     start_thread("read rows", move || {
         for row in rows {

@@ -6,18 +6,38 @@ use clap::builder::BoolishValueParser;
 
 use super::audience::Format;
 use crate::cli::connection::ConnectOptions;
-use crate::cli::kinds::{MediaType, OnUnknown, RecipientKind, SenderAction};
+use crate::cli::kinds::{MediaType, OnUnknown, RecipientKind, RecordedState, SenderAction};
 use crate::cli::message_options::MessageOptions;
 
 /// Column of the recipients, unless it is named otherwise.
 pub(super) const RECIPIENT_COLUMN_DEFAULT: &str = "recipient";
 
-/// Options of `bulk`.
+/// Options of `bulk`: an audience to send, or what is on record of one.
 #[derive(Clone, Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Options {
-    /// The audience: a CSV or NDJSON file; `-` reads standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    #[command(subcommand)]
+    pub(super) record: Option<Record>,
+    /// The audience: a CSV or NDJSON file; `-` reads standard input. With item ids made from lines it must not change
+    /// between the runs of one bulk
+    #[arg(value_name = "FILE", required = true)]
+    pub(super) file: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) send: SendOptions,
+}
+
+/// What is on the service's record of a bulk
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Record {
+    /// List the recorded results of a bulk, in the order of their item ids
+    Results(ResultsOptions),
+    /// Print how many items of a bulk were sent, failed and are unknown
+    Status(StatusOptions),
+}
+
+/// Options of `bulk FILE`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SendOptions {
     #[command(flatten)]
     pub(super) audience: AudienceOptions,
     #[command(flatten)]
@@ -104,6 +124,9 @@ pub struct RunOptions {
     /// Name of the bulk; opened again under its name, it resumes [default: the service makes one up]
     #[arg(long, env = "CONNECTOR_BULK_ID", value_name = "ID")]
     pub bulk_id: Option<String>,
+    /// How long to try for a new connection, without any result, after one that ended early; 0 tries none
+    #[arg(long, env = "CONNECTOR_RECONNECT_TIMEOUT_S", value_name = "SECONDS", default_value_t = 300)]
+    pub reconnect_timeout_s: u32,
     /// What to do, on resuming, with messages whose outcome is on record as unknown
     #[arg(long, env = "CONNECTOR_ON_UNKNOWN", value_enum, value_name = "WHAT",
           default_value_t = OnUnknown::Report)]
@@ -120,4 +143,43 @@ pub struct RunOptions {
     /// Send nothing; print the Graph calls of the first N rows
     #[arg(long, env = "CONNECTOR_PREVIEW", value_name = "N")]
     pub preview: Option<usize>,
+}
+
+/// Options of `bulk results`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ResultsOptions {
+    /// Only results in this state
+    #[arg(long, env = "CONNECTOR_STATE", value_enum, value_name = "STATE", ignore_case = true)]
+    pub(super) state: Option<RecordedState>,
+    /// A new file for the list [default: standard output]
+    #[arg(short, long, env = "CONNECTOR_OUTPUT", value_name = "FILE")]
+    pub(super) output: Option<PathBuf>,
+    /// Print a JSON object per line instead of CSV
+    #[arg(long, env = "CONNECTOR_JSON", value_parser = BoolishValueParser::new())]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) bulk: BulkOptions,
+}
+
+/// Options of `bulk status`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StatusOptions {
+    /// Print JSON, errors too
+    #[arg(long, env = "CONNECTOR_JSON", value_parser = BoolishValueParser::new())]
+    pub(super) json: bool,
+    #[command(flatten)]
+    pub(super) bulk: BulkOptions,
+}
+
+/// Which bulk, and where.
+#[derive(Clone, Debug, clap::Args)]
+pub struct BulkOptions {
+    /// Name of the bulk
+    #[arg(value_name = "BULK_ID")]
+    pub(super) bulk_id: String,
+    /// Page that sent it; may be left out if exactly one is configured
+    #[arg(long, env = "CONNECTOR_PAGE_ID", value_name = "ID")]
+    pub(super) page_id: Option<String>,
+    #[command(flatten)]
+    pub(super) connect: ConnectOptions,
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::audience::{Audience, Columns, Format, Source};
-use super::options::{ActionOptions, Options, RECIPIENT_COLUMN_DEFAULT};
+use super::options::{ActionOptions, RECIPIENT_COLUMN_DEFAULT, SendOptions};
 use super::results::ResultsFile;
 use crate::api::pb;
 use crate::api::pb::action::Kind;
@@ -17,10 +17,12 @@ pub(in crate::cli) struct Plan {
     pub(super) audience: Audience,
     pub(super) start: pb::BulkStart,
     pub(in crate::cli) results: ResultsFile,
+    /// How long to try for a new stream, after one that ended early, without any result.
+    pub(super) reconnect_timeout: Duration,
 }
 
 impl Plan {
-    /// One text for a CSV audience, with defaults for everything else.
+    /// One text for a CSV audience, with defaults for everything else, and without reconnecting.
     pub(in crate::cli) fn text(audience: PathBuf, text: &str, results: ResultsFile) -> Self {
         let columns = Columns {
             recipient: RECIPIENT_COLUMN_DEFAULT.to_owned(),
@@ -40,6 +42,7 @@ impl Plan {
                 ..pb::BulkStart::default()
             },
             results,
+            reconnect_timeout: Duration::ZERO,
         }
     }
 
@@ -52,18 +55,18 @@ impl Plan {
     }
 }
 
-impl Options {
-    /// The plan.
+impl SendOptions {
+    /// The plan for an audience.
     ///
     /// # Errors
     /// If the format is not known, or a file that an option names cannot be used.
-    pub(super) fn plan(&self) -> anyhow::Result<Plan> {
-        let source = match self.file.as_path() {
+    pub(super) fn plan(&self, file: &Path) -> anyhow::Result<Plan> {
+        let source = match file {
             path if path == Path::new("-") => Source::Stdin,
             path => Source::File(path.to_owned()),
         };
         let audience = Audience {
-            format: self.audience.format.map_or_else(|| Format::of(&self.file), Ok)?,
+            format: self.audience.format.map_or_else(|| Format::of(file), Ok)?,
             columns: Columns {
                 recipient: self.audience.recipient_column.clone(),
                 recipient_kind: self.audience.recipient_kind,
@@ -87,7 +90,8 @@ impl Options {
             path: self.run.results.clone().unwrap_or_else(|| ResultsFile::path_for(&audience.source)),
             overwrite: self.run.overwrite,
         };
-        Ok(Plan { audience, start, results })
+        let reconnect_timeout = Duration::from_secs(self.run.reconnect_timeout_s.into());
+        Ok(Plan { audience, start, results, reconnect_timeout })
     }
 }
 

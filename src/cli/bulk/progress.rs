@@ -8,6 +8,8 @@ pub(super) const BAD_ROWS_SHOWN_MAX: usize = 20;
 /// How far a bulk has come.
 #[derive(Clone, Debug, Default)]
 pub(in crate::cli) struct Progress {
+    /// Name of the bulk, once the service has told it.
+    pub(in crate::cli) bulk_id: String,
     /// Rows of the audience, bad ones included, once they are counted.
     pub(in crate::cli) total: Option<u64>,
     /// Rows taken so far, bad ones included.
@@ -20,6 +22,8 @@ pub(in crate::cli) struct Progress {
     pub(in crate::cli) bad_rows_first: Vec<(u64, String)>,
     /// No more rows are taken, because somebody asked to stop.
     pub(in crate::cli) is_stopping: bool,
+    /// There is no stream at the moment, for this reason; a new one is tried for.
+    pub(in crate::cli) reconnecting: Option<String>,
 }
 
 impl Progress {

@@ -61,7 +61,8 @@ impl ResultsFile {
         }
         ensure!(
             self.overwrite || !self.path.exists(),
-            "results file {shown} exists already: name another with --results, or say --overwrite"
+            "results file {shown} exists already: name another with --results, or say --overwrite; to resume a bulk \
+             either will do, with its --bulk-id: the new file gets what was sent before from the record"
         );
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
@@ -96,37 +97,20 @@ pub(super) struct Results {
 impl Results {
     /// Writes a result.
     pub(super) fn result(&mut self, line: u64, result: &pb::ItemResult) -> anyhow::Result<()> {
-        use pb::item_result::Outcome;
-
-        let line = line.to_string();
-        let state = result.state().as_str_name().trim_start_matches("ITEM_STATE_");
-        match &result.outcome {
-            Some(Outcome::Receipt(receipt)) => {
-                let (attempts, replayed) = (receipt.attempts.to_string(), receipt.replayed.to_string());
-                let id = &receipt.message_id;
-                self.write([&line, &result.item_id, state, id, &attempts, &replayed, "", "", "", "", ""])
-            }
-            Some(Outcome::Error(error)) => {
-                let graph = error.graph.as_ref();
-                let code = graph.map(|graph| graph.code.to_string()).unwrap_or_default();
-                let subcode = graph.map(|graph| graph.subcode.to_string()).unwrap_or_default();
-                let (reason, retryable) = (failure::reason(error), error.retryable.to_string());
-                self.write([
-                    &line,
-                    &result.item_id,
-                    state,
-                    "",
-                    "",
-                    "",
-                    &reason,
-                    &code,
-                    &subcode,
-                    &retryable,
-                    &error_text(error),
-                ])
-            }
-            None => self.write([&line, &result.item_id, state, "", "", "", "", "", "", "", ""]),
-        }
+        let fields = Fields::of(result);
+        self.write([
+            &line.to_string(),
+            &result.item_id,
+            fields.state,
+            fields.message_id,
+            &fields.attempts,
+            fields.replayed,
+            &fields.reason,
+            &fields.graph_code,
+            &fields.graph_subcode,
+            fields.retryable,
+            &fields.error,
+        ])
     }
 
     /// Writes a row that was not sent because it cannot be understood.
@@ -147,6 +131,52 @@ impl Results {
 
     fn write(&mut self, fields: [&str; COLUMNS.len()]) -> anyhow::Result<()> {
         self.writer.write_record(fields).with_context(|| self.place.clone())
+    }
+}
+
+/// A result in the words of the columns; empty is what it does not have.
+#[derive(Debug, Default)]
+pub(super) struct Fields<'a> {
+    pub(super) state: &'static str,
+    pub(super) message_id: &'a str,
+    pub(super) attempts: String,
+    replayed: &'static str,
+    pub(super) reason: String,
+    pub(super) graph_code: String,
+    pub(super) graph_subcode: String,
+    pub(super) retryable: &'static str,
+    pub(super) error: String,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn of(result: &'a pb::ItemResult) -> Self {
+        use pb::item_result::Outcome;
+
+        let truth = |is_true: bool| if is_true { "true" } else { "false" };
+        let state = result.state().as_str_name().trim_start_matches("ITEM_STATE_");
+        match &result.outcome {
+            Some(Outcome::Receipt(receipt)) => Self {
+                state,
+                message_id: &receipt.message_id,
+                attempts: receipt.attempts.to_string(),
+                replayed: truth(receipt.replayed),
+                ..Self::default()
+            },
+            Some(Outcome::Error(error)) => Self {
+                state,
+                reason: failure::reason(error),
+                graph_code: error.graph.as_ref().map(|graph| graph.code.to_string()).unwrap_or_default(),
+                graph_subcode: error
+                    .graph
+                    .as_ref()
+                    .map(|graph| graph.subcode.to_string())
+                    .unwrap_or_default(),
+                retryable: truth(error.retryable),
+                error: error_text(error),
+                ..Self::default()
+            },
+            None => Self { state, ..Self::default() },
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tonic::Status;
 
+use super::plan::Plan;
 use super::progress::Progress;
 use crate::api::pb;
 use crate::cli::failure;
@@ -17,18 +18,18 @@ pub(in crate::cli) enum End {
     Refused(Status),
     /// Every row that was taken has its result.
     Complete,
-    /// The stream ended before that. Its status, if it had one.
-    Broken(Option<Status>),
+    /// The last stream ended before that, with this status.
+    Broken(Status),
 }
 
 impl End {
     /// The service's word that it shuts down, if that is how the stream ended.
     pub(super) fn draining(&self) -> Option<pb::SendError> {
         match self {
-            Self::Broken(Some(status)) => {
+            Self::Broken(status) => {
                 failure::send_error(status).filter(|error| error.reason() == pb::ErrorReason::Draining)
             }
-            Self::Broken(None) | Self::Complete | Self::Refused(_) => None,
+            Self::Complete | Self::Refused(_) => None,
         }
     }
 }
@@ -77,9 +78,7 @@ impl Finished {
             let _ = writeln!(text, "the audience could not be read to its end: {error:#}");
         }
         if let End::Broken(status) = &report.end {
-            let status = status.as_ref().map_or_else(|| "without a word".to_owned(), failure::describe);
-            // What follows the first line is about one message.
-            let _ = writeln!(text, "the stream ended early: {}", status.lines().next().unwrap_or_default());
+            let _ = writeln!(text, "the stream ended early: {}", failure::first_line(status));
         }
         let seconds = elapsed.as_secs_f64();
         let per_second = progress.settled() as f64 / seconds.max(0.001);
@@ -94,13 +93,15 @@ impl Finished {
         text
     }
 
-    /// Which rows have no result, and how to go on; empty if all have one.
-    pub(super) fn advice(&self, results: &Path) -> String {
-        let (in_flight, left) = (self.progress.in_flight(), self.left());
-        if matches!(self.report.end, End::Refused(_)) || (in_flight == 0 && left == Some(0)) {
+    /// Which rows are not done, and how to go on; empty if all are. `service` is the option that names the service.
+    pub(super) fn advice(&self, plan: &Plan, service: &str) -> String {
+        if matches!(self.report.end, End::Refused(_)) {
             return String::new();
         }
-        let results = results.display();
+        let pb::BulkCounts { unknown, not_sent, .. } = self.progress.counts;
+        let (in_flight, left, bulk_id) =
+            (self.progress.in_flight(), self.left(), quoted(&self.report.bulk_id));
+        let results = plan.results.path.display();
         let mut text = String::new();
         // Writing to a string cannot fail.
         if in_flight > 0 {
@@ -116,12 +117,22 @@ impl Finished {
             }
             None => writeln!(text, "rows that are not in {results} were not sent"),
         };
-        let _ = writeln!(
-            text,
-            "to go on: the same command with --bulk-id {} --overwrite sends what is not on the service's record; \
-             a service that keeps none refuses the id",
-            self.report.bulk_id
-        );
+        if in_flight > 0 || not_sent > 0 || left != Some(0) {
+            let _ = writeln!(
+                text,
+                "to go on: the same command with --bulk-id {bulk_id} --overwrite; what is on record is not sent again"
+            );
+        }
+        if unknown > 0 {
+            let page = match plan.start.page_id.as_str() {
+                "" => String::new(),
+                page_id => format!(" --page-id {}", quoted(page_id)),
+            };
+            let _ = writeln!(
+                text,
+                "to list the {unknown} unknown: messenger-connector bulk results {bulk_id} --state unknown{page}{service}"
+            );
+        }
         text
     }
 
@@ -134,6 +145,32 @@ impl Finished {
             Some(total) => Some(total.saturating_sub(self.progress.rows)),
             None if ended_early => None,
             None => Some(0),
+        }
+    }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |character: char| character.is_ascii_alphanumeric() || "-_.:/@%+,".contains(character);
+    if !word.is_empty() && !word.starts_with('-') && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    format!("'{}'", word.replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_quoted_for_a_shell() {
+        for (word, expected) in [
+            ("bulk-17_a.b:c", "bulk-17_a.b:c"),
+            ("spring sale", "'spring sale'"),
+            ("it's $5", "'it'\\''s $5'"),
+            ("", "''"),
+        ] {
+            assert_eq!(quoted(word), expected);
         }
     }
 }

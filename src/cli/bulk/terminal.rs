@@ -21,25 +21,37 @@ const BAR_TEMPLATE: &str = "{bar:30} {human_pos}/{human_len} {rate} eta {eta}  {
 const SPINNER_TEMPLATE: &str = "{spinner} {human_pos} rows {rate} {elapsed}  {wide_msg}";
 
 /// Shows the progress until the bulk has ended.
-pub(super) async fn show(progress: watch::Receiver<Progress>, ended: CancellationToken) {
+pub(super) async fn show(mut progress: watch::Receiver<Progress>, ended: CancellationToken) {
     let is_terminal = std::io::stderr().is_terminal();
     let mut view = View::new(is_terminal);
     let mut ticks = interval(if is_terminal { BAR_INTERVAL } else { LINE_INTERVAL });
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks.tick().await;
     loop {
-        let has_ended = tokio::select! {
-            _ = ticks.tick() => false,
-            () = ended.cancelled() => true,
+        let (was_named, was_reconnecting) = (view.is_named, view.is_reconnecting);
+        let is_news = |progress: &Progress| {
+            progress.bulk_id.is_empty() == was_named || progress.reconnecting.is_some() != was_reconnecting
+        };
+        let moment = tokio::select! {
+            _ = ticks.tick() => Moment::Tick,
+            () = ended.cancelled() => Moment::End,
+            Ok(_) = progress.wait_for(is_news) => Moment::News,
         };
         let current = progress.borrow().clone();
         view.tell_news(&current);
-        if has_ended {
-            view.end(&current);
-            return;
+        match moment {
+            Moment::News => {}
+            Moment::Tick => view.draw(&current),
+            Moment::End => return view.end(&current),
         }
-        view.draw(&current);
     }
+}
+
+/// Why the view is looked at.
+enum Moment {
+    Tick,
+    News,
+    End,
 }
 
 /// What was shown so far.
@@ -50,6 +62,8 @@ struct View {
     has_length: bool,
     bad_rows_told: usize,
     stopping_told: bool,
+    is_named: bool,
+    is_reconnecting: bool,
 }
 
 impl View {
@@ -59,16 +73,34 @@ impl View {
             bar.set_style(style(SPINNER_TEMPLATE));
             bar
         });
-        Self { bar, started: Instant::now(), has_length: false, bad_rows_told: 0, stopping_told: false }
+        Self {
+            bar,
+            started: Instant::now(),
+            has_length: false,
+            bad_rows_told: 0,
+            stopping_told: false,
+            is_named: false,
+            is_reconnecting: false,
+        }
     }
 
-    /// What is told once: bad rows, and that the bulk stops.
+    /// What is told once: the bulk's name, bad rows, that the connection is lost or back, that the bulk stops.
     fn tell_news(&mut self, progress: &Progress) {
+        if !self.is_named && !progress.bulk_id.is_empty() {
+            self.is_named = true;
+            self.tell(&format!("bulk: {}", progress.bulk_id));
+        }
+        match &progress.reconnecting {
+            Some(reason) if !self.is_reconnecting => self.tell(&format!("reconnecting: {reason}")),
+            None if self.is_reconnecting => self.tell("connected again"),
+            Some(_) | None => {}
+        }
+        self.is_reconnecting = progress.reconnecting.is_some();
         for (line, problem) in progress.bad_rows_first.iter().skip(self.bad_rows_told) {
             self.tell(&format!("line {line}: {problem}: not sent"));
         }
         self.bad_rows_told = progress.bad_rows_first.len();
-        if progress.is_stopping && !self.stopping_told && progress.in_flight() > 0 {
+        if progress.is_stopping && !self.stopping_told && !self.is_reconnecting && progress.in_flight() > 0 {
             self.stopping_told = true;
             self.tell(&format!(
                 "stopping: waiting for the results of {} messages; Ctrl-C again leaves at once",
@@ -89,7 +121,9 @@ impl View {
             bar.set_style(style(BAR_TEMPLATE));
             bar.set_length(total);
         }
-        bar.set_message(progress.counts_text());
+        let counts = progress.counts_text();
+        let is_reconnecting = progress.reconnecting.is_some();
+        bar.set_message(if is_reconnecting { format!("reconnecting, {counts}") } else { counts });
         bar.set_position(progress.settled());
         bar.tick();
     }

@@ -1,15 +1,24 @@
-//! A bulk against the real service and the sandbox, without a terminal.
+//! A bulk without a terminal: against the real service and the sandbox, and against one that follows a script.
+
+mod scripted;
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
+
+use tonic::{Code, Status};
 
 use super::*;
+use crate::api::pb::ErrorReason::{Draining, LedgerUnavailable, RequestInProgress};
+use crate::api::status;
 use crate::cli::connection::ConnectOptions;
 use crate::cli::demo;
 use crate::config::ServeOptions;
+use crate::error::{Reason, SendError};
 use crate::sandbox::{self, Sandbox};
 use crate::server::Server;
+use scripted::{Act, Scripted, not_sent, sent};
 
 struct Bench {
     client: Client,
@@ -33,6 +42,14 @@ impl Bench {
         Self { client: connect.client().await.unwrap(), drain, folder }
     }
 
+    /// On a service that follows a script.
+    async fn scripted(acts: Vec<Act>) -> (Self, Scripted) {
+        let (service, address) = Scripted::start(acts).await;
+        let connect = ConnectOptions { address };
+        let (client, drain) = (connect.client().await.unwrap(), CancellationToken::new());
+        (Self { client, drain, folder: tempfile::tempdir().unwrap() }, service)
+    }
+
     fn plan(&self, audience: &str) -> Plan {
         let path = self.folder.path().join("audience.csv");
         std::fs::write(&path, audience).unwrap();
@@ -53,8 +70,9 @@ impl Bench {
         let (progress, mut watched) = watch::channel(Progress::default());
         let stop = CancellationToken::new();
         let rows = read(plan.audience.open().unwrap()).unwrap();
-        let run =
-            stream::run(&mut self.client, plan.start.clone(), rows, &plan.results, &progress, stop.clone());
+        let (client, start) = (self.client.clone(), plan.start.clone());
+        let opener = resume::Opener::new(client, start, plan.reconnect_timeout, &progress, stop.clone());
+        let run = resume::run(opener, rows, &plan.results);
         tokio::pin!(run);
         let report = loop {
             tokio::select! {
@@ -63,7 +81,7 @@ impl Bench {
             }
         };
         let progress = watched.borrow().clone();
-        Finished { report, progress, elapsed: std::time::Duration::ZERO }
+        Finished { report, progress, elapsed: Duration::ZERO }
     }
 
     /// Lines of the results file in the order of the audience, without what differs from run to run.
@@ -84,6 +102,9 @@ impl Bench {
         self.results().iter().filter(|line| line.split(' ').nth(2) == Some(state)).count()
     }
 }
+
+/// More than any test takes.
+const ENOUGH: Duration = Duration::from_secs(3600);
 
 fn audience_of(rows: u64) -> String {
     (1..=rows).fold("recipient\n".to_owned(), |mut text, number| {
@@ -155,7 +176,7 @@ async fn a_service_that_drains_leaves_no_row_in_doubt() {
         }
     };
     let finished = bench.run(&plan, drain_at_first).await;
-    assert!(matches!(finished.report.end, summary::End::Broken(Some(_))), "{finished:?}");
+    assert!(matches!(finished.report.end, summary::End::Broken(_)), "{finished:?}");
     let (sent, not_sent) = (bench.count("SENT") as u64, bench.count("NOT_SENT") as u64);
     assert!(sent > 0 && sent + not_sent == finished.progress.rows, "{sent} {not_sent} {finished:?}");
 }
@@ -168,4 +189,110 @@ async fn a_start_that_is_refused_leaves_no_results_file() {
     let finished = bench.run(&plan, |_, _, _| {}).await;
     assert!(matches!(finished.report.end, summary::End::Refused(_)), "{finished:?}");
     assert!(!bench.results_path().exists());
+}
+
+fn named_audience_of(rows: u64) -> String {
+    let rows: String = (0..rows).map(|number| format!("{number},{number}\n")).collect();
+    format!("recipient,item_id\n{rows}")
+}
+
+fn gone() -> Result<(), Status> {
+    Err(Status::unavailable("gone"))
+}
+
+/// The first stream ends in the middle: half of what was read has a result. The second one puts three rows off. The
+/// name of the bulk is the service's.
+#[tokio::test]
+async fn later_streams_get_what_has_no_result_and_no_more() {
+    let (mut bench, service) = Bench::scripted(vec![
+        Act::Answer(|id| (id % 2 == 0).then(sent), 20, gone()),
+        Act::Refuse(Status::unavailable("not yet")),
+        Act::Answer(
+            |id| match id {
+                7 => Some(not_sent(LedgerUnavailable)),
+                17 => Some(not_sent(RequestInProgress)),
+                27 => Some(not_sent(Draining)),
+                _ => Some(sent()),
+            },
+            usize::MAX,
+            Ok(()),
+        ),
+        Act::Answer(|_| Some(sent()), usize::MAX, Ok(())),
+    ])
+    .await;
+    let plan = Plan { reconnect_timeout: ENOUGH, ..bench.plan(&named_audience_of(30)) };
+    let finished = bench.run(&plan, |_, _, _| {}).await;
+    assert!(finished.is_success(), "{finished:?}");
+    assert_eq!((finished.report.bulk_id.as_str(), finished.progress.rows), ("made-up", 30));
+    let expected: Vec<String> = (0..30).map(|id| format!("{} {id} SENT 1    ", id + 2)).collect();
+    assert_eq!(bench.results(), expected);
+    let seen = service.seen.lock().unwrap();
+    let streams: Vec<_> = seen.iter().map(|seen| (seen.bulk_id.as_str(), seen.item_ids.clone())).collect();
+    let rest = (1..20).step_by(2).chain(20..30).collect();
+    let expected = [("", (0..20).collect()), ("made-up", rest), ("made-up", vec![7, 17, 27])];
+    assert_eq!(streams, expected);
+}
+
+/// What a row without a final result is called depends on whether it may have been sent.
+#[tokio::test]
+async fn a_bulk_that_is_given_up_says_what_it_knows_of_each_row() {
+    let refused = || Act::Refuse(Status::permission_denied("not this page"));
+    let cases = [
+        (
+            "an end that will not pass",
+            vec![Act::Answer(|_| None, 3, gone()), refused()],
+            ENOUGH,
+            "NO_RESULT",
+            Code::PermissionDenied,
+        ),
+        (
+            "a stream that ends so",
+            vec![Act::Answer(|_| None, 3, Err(Status::not_found("no such page")))],
+            ENOUGH,
+            "NO_RESULT",
+            Code::NotFound,
+        ),
+        (
+            "no time left",
+            vec![Act::Answer(|_| Some(not_sent(LedgerUnavailable)), 3, Ok(()))],
+            Duration::ZERO,
+            "NOT_SENT",
+            Code::Unavailable,
+        ),
+        (
+            "sent by somebody else",
+            vec![Act::Answer(|_| Some(not_sent(RequestInProgress)), 3, Ok(()))],
+            Duration::ZERO,
+            "NO_RESULT",
+            Code::Unavailable,
+        ),
+    ];
+    for (case, acts, reconnect_timeout, state, code) in cases {
+        let (mut bench, _) = Bench::scripted(acts).await;
+        let plan = Plan { reconnect_timeout, ..bench.plan(&named_audience_of(3)) };
+        let finished = bench.run(&plan, |_, _, _| {}).await;
+        let summary::End::Broken(status) = &finished.report.end else { panic!("{case}: {finished:?}") };
+        assert_eq!((status.code(), bench.count(state), bench.results().len()), (code, 3, 3), "{case}");
+        assert!(finished.advice(&plan, "").contains("--bulk-id made-up --overwrite"), "{case}");
+    }
+}
+
+/// Ctrl-C while there is no service.
+#[tokio::test]
+async fn stopping_ends_the_wait_for_a_new_stream() {
+    let status = status::status(SendError {
+        retry_after: Some(ENOUGH),
+        ..SendError::new(Reason::LedgerUnavailable, "not before an hour")
+    });
+    let acts = vec![Act::Answer(|_| None, 3, Err(status))];
+    let (mut bench, _) = Bench::scripted(acts).await;
+    let plan = Plan { reconnect_timeout: 2 * ENOUGH, ..bench.plan(&named_audience_of(3)) };
+    let stop_when_lost = |progress: &Progress, stop: &CancellationToken, _: &CancellationToken| {
+        if progress.reconnecting.is_some() {
+            stop.cancel();
+        }
+    };
+    let finished = bench.run(&plan, stop_when_lost).await;
+    assert!(finished.progress.is_stopping && !finished.is_success(), "{finished:?}");
+    assert_eq!(bench.count("NO_RESULT"), 3);
 }

@@ -39,18 +39,17 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let (common, message) = options.into_message()?;
     let mut client = common.connect.client().await?;
     let text = match unary::send(&mut client, message).await {
-        Ok(Answer::Receipt(receipt)) if common.json => format!("{:#}\n", receipt_json(&receipt)),
-        Ok(Answer::Receipt(receipt)) => receipt_text(&receipt),
+        Ok(Answer::Receipt(receipt)) => {
+            if receipt.replayed && !common.json {
+                eprintln!(
+                    "sent before with this request_id: nothing was sent now, the receipt is the recorded one"
+                );
+            }
+            if common.json { format!("{:#}\n", receipt_json(&receipt)) } else { receipt_text(&receipt) }
+        }
         Ok(Answer::Preview(preview)) if common.json => format!("{:#}\n", preview_json(&preview)),
         Ok(Answer::Preview(preview)) => unary::preview_text(&preview),
-        Err(status) => {
-            if common.json {
-                eprintln!("{:#}", failure::json(&status));
-            } else {
-                eprintln!("{}", failure::describe(&status));
-            }
-            return Ok(ExitCode::FAILURE);
-        }
+        Err(status) => return Ok(failure::tell(&status, common.json)),
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
