@@ -189,7 +189,7 @@ impl Simulation {
         Arc::into_inner(account).unwrap()
     }
 
-    async fn check(&mut self, report: &mut Report) -> Vec<String> {
+    async fn check(&self, report: &mut Report) -> Vec<String> {
         self.stall(false).await;
         let delivered = deliveries(&self.sandbox_url).await;
         let mut client = Client::connect(self.replicas[0].service.address.clone()).await.unwrap();

@@ -63,7 +63,7 @@ impl Bench {
 
     /// Runs the plan; `watch` sees the progress and may end it.
     async fn run(
-        &mut self,
+        &self,
         plan: &Plan,
         watch: impl Fn(&Progress, &CancellationToken, &CancellationToken),
     ) -> Finished {
@@ -115,7 +115,7 @@ fn audience_of(rows: u64) -> String {
 
 #[tokio::test]
 async fn every_row_has_its_line_in_the_results() {
-    let mut bench = Bench::start(100, 0).await;
+    let bench = Bench::start(100, 0).await;
     let plan = bench.plan("recipient,item_id\n1,a\nfail-551,b\n,c\n2,d\n3\nfail-10-2018278,e\n");
     let finished = bench.run(&plan, |_, _, _| {}).await;
     assert_eq!(
@@ -135,7 +135,7 @@ async fn every_row_has_its_line_in_the_results() {
 
 #[tokio::test]
 async fn a_narrow_window_does_not_stop_the_stream() {
-    let mut bench = Bench::start(3, 0).await;
+    let bench = Bench::start(3, 0).await;
     let plan = bench.plan(&audience_of(100));
     let finished = bench.run(&plan, |progress, _, _| assert!(progress.in_flight() <= 3)).await;
     assert!(finished.is_success(), "{finished:?}");
@@ -144,7 +144,7 @@ async fn a_narrow_window_does_not_stop_the_stream() {
 
 #[tokio::test]
 async fn rows_of_one_item_id_all_get_its_result() {
-    let mut bench = Bench::start(100, 0).await;
+    let bench = Bench::start(100, 0).await;
     let plan = bench.plan("recipient,item_id\n1,a\n1,a\n1,a\n2,b\n");
     let finished = bench.run(&plan, |_, _, _| {}).await;
     assert!(finished.is_success(), "{finished:?}");
@@ -153,7 +153,7 @@ async fn rows_of_one_item_id_all_get_its_result() {
 
 #[tokio::test]
 async fn stopping_waits_for_the_results_of_what_was_taken() {
-    let mut bench = Bench::start(50, 20).await;
+    let bench = Bench::start(50, 20).await;
     let plan = bench.plan(&audience_of(10_000));
     let stop_at_first = |progress: &Progress, stop: &CancellationToken, _: &CancellationToken| {
         if progress.settled() > 0 {
@@ -168,7 +168,7 @@ async fn stopping_waits_for_the_results_of_what_was_taken() {
 
 #[tokio::test]
 async fn a_service_that_drains_leaves_no_row_in_doubt() {
-    let mut bench = Bench::start(50, 20).await;
+    let bench = Bench::start(50, 20).await;
     let plan = bench.plan(&audience_of(10_000));
     let drain_at_first = |progress: &Progress, _: &CancellationToken, drain: &CancellationToken| {
         if progress.settled() > 0 {
@@ -183,7 +183,7 @@ async fn a_service_that_drains_leaves_no_row_in_doubt() {
 
 #[tokio::test]
 async fn a_start_that_is_refused_leaves_no_results_file() {
-    let mut bench = Bench::start(50, 0).await;
+    let bench = Bench::start(50, 0).await;
     let mut plan = bench.plan(&audience_of(1));
     plan.start.page_id = "77".to_owned();
     let finished = bench.run(&plan, |_, _, _| {}).await;
