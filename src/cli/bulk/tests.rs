@@ -204,7 +204,7 @@ fn gone() -> Result<(), Status> {
 /// name of the bulk is the service's.
 #[tokio::test]
 async fn later_streams_get_what_has_no_result_and_no_more() {
-    let (mut bench, service) = Bench::scripted(vec![
+    let (bench, service) = Bench::scripted(vec![
         Act::Answer(|id| (id % 2 == 0).then(sent), 20, gone()),
         Act::Refuse(Status::unavailable("not yet")),
         Act::Answer(
@@ -268,7 +268,7 @@ async fn a_bulk_that_is_given_up_says_what_it_knows_of_each_row() {
         ),
     ];
     for (case, acts, reconnect_timeout, state, code) in cases {
-        let (mut bench, _) = Bench::scripted(acts).await;
+        let (bench, _) = Bench::scripted(acts).await;
         let plan = Plan { reconnect_timeout, ..bench.plan(&named_audience_of(3)) };
         let finished = bench.run(&plan, |_, _, _| {}).await;
         let summary::End::Broken(status) = &finished.report.end else { panic!("{case}: {finished:?}") };
@@ -285,7 +285,7 @@ async fn stopping_ends_the_wait_for_a_new_stream() {
         ..SendError::new(Reason::LedgerUnavailable, "not before an hour")
     });
     let acts = vec![Act::Answer(|_| None, 3, Err(status))];
-    let (mut bench, _) = Bench::scripted(acts).await;
+    let (bench, _) = Bench::scripted(acts).await;
     let plan = Plan { reconnect_timeout: 2 * ENOUGH, ..bench.plan(&named_audience_of(3)) };
     let stop_when_lost = |progress: &Progress, stop: &CancellationToken, _: &CancellationToken| {
         if progress.reconnecting.is_some() {
