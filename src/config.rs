@@ -9,7 +9,9 @@ use secrecy::SecretString;
 
 use crate::ledger;
 use crate::limits::BULK_IN_FLIGHT_DEFAULT;
-use crate::pages::{GRAPH_VERSION_DEFAULT, PAGE_ID_ME, Page, Source};
+use crate::pages::{
+    GRAPH_VERSION_DEFAULT, MEDIA_RATE_PER_SECOND_DEFAULT, PAGE_ID_ME, Page, RATE_PER_SECOND_DEFAULT, Source,
+};
 
 /// Options of the service.
 #[derive(Clone, Debug, clap::Args)]
@@ -57,6 +59,15 @@ pub struct ServeOptions {
     /// File with the app secret of the only page; makes calls carry an appsecret_proof
     #[arg(long, env = "CONNECTOR_APP_SECRET_FILE", value_name = "FILE")]
     pub app_secret_file: Option<PathBuf>,
+
+    /// Messages per second of the only page, 0 for no limit; Meta allows 300, and stops updating the page's inbox above 40
+    #[arg(long, env = "CONNECTOR_RATE_PER_SECOND", default_value_t = RATE_PER_SECOND_DEFAULT, value_name = "MESSAGES")]
+    pub rate_per_second: u32,
+
+    /// Audio and video messages per second of the only page, 0 for no limit; Meta allows 10
+    #[arg(long, env = "CONNECTOR_MEDIA_RATE_PER_SECOND", default_value_t = MEDIA_RATE_PER_SECOND_DEFAULT,
+          value_name = "MESSAGES")]
+    pub media_rate_per_second: u32,
 
     /// Items that one bulk stream may have in flight; bounds its memory to about 2 KiB each
     #[arg(long, env = "CONNECTOR_BULK_IN_FLIGHT_MAX", default_value_t = BULK_IN_FLIGHT_DEFAULT, value_name = "ITEMS",
@@ -124,7 +135,8 @@ impl ServeOptions {
              for many",
         )?;
         let page = Page::single(&self.page_id, token, self.app_secret_file.as_deref(), &self.graph_version)?;
-        Ok(Source::Single(Box::new(page)))
+        let (rate_per_second, media_rate_per_second) = (self.rate_per_second, self.media_rate_per_second);
+        Ok(Source::Single(Box::new(Page { rate_per_second, media_rate_per_second, ..page })))
     }
 
     /// How the ledger keeps time.

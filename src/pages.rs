@@ -19,9 +19,9 @@ pub const GRAPH_VERSION_DEFAULT: &str = "v25.0";
 pub const PAGE_ID_ME: &str = "me";
 /// Messages per second of one page (Messenger rate limits, 2026-03-23: 300 Send API calls per second). Above 40
 /// per second Meta stops updating the page's inbox.
-const RATE_PER_SECOND_DEFAULT: u32 = 300;
+pub const RATE_PER_SECOND_DEFAULT: u32 = 300;
 /// Audio and video messages per second of one page (same source).
-const MEDIA_RATE_PER_SECOND_DEFAULT: u32 = 10;
+pub const MEDIA_RATE_PER_SECOND_DEFAULT: u32 = 10;
 
 /// A Facebook page that this service sends for.
 #[derive(Clone, Debug)]

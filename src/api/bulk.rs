@@ -206,8 +206,9 @@ impl Bulk {
                 Ok(message) => admitted.push(Queued {
                     message,
                     claim: Some(claim),
+                    attempts: 0,
                     source: Source::Bulk(self.number),
-                    deadline: self.plan.deadline,
+                    deadline: Some(self.plan.deadline),
                     reply,
                 }),
                 Err(error) => reply.answer(Outcome::Rejected(error)),

@@ -72,7 +72,8 @@ impl MessengerService {
         self.dispatcher.check_unary_room(&page.id)?;
         let (sender, outcome) = oneshot::channel();
         let reply = Reply::to_unary(sender);
-        let queued = Queued { message, claim, source: Source::Unary, deadline, reply };
+        let deadline = Some(deadline.unwrap_or_else(|| Instant::now() + DEADLINE_DEFAULT));
+        let queued = Queued { message, claim, source: Source::Unary, attempts: 0, deadline, reply };
         self.dispatcher.queue(&page.id, vec![queued]);
         let receipt: Receipt = outcome
             .await
@@ -126,6 +127,11 @@ impl UnaryRequest {
     }
 }
 
+/// The deadline of a unary call without one.
+const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// How long before its deadline a call is answered at most.
+const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
+
 /// The deadline that the caller set, if any (gRPC over HTTP/2, `grpc-timeout`).
 fn deadline(metadata: &MetadataMap) -> Option<Instant> {
     let timeout = metadata.get("grpc-timeout")?.to_str().ok()?;
@@ -140,7 +146,8 @@ fn deadline(metadata: &MetadataMap) -> Option<Instant> {
         "n" => Duration::from_nanos(amount),
         _ => return None,
     };
-    Instant::now().checked_add(timeout)
+    // A little earlier, so that the caller still gets the answer.
+    Instant::now().checked_add(timeout.saturating_sub((timeout / 20).min(DEADLINE_MARGIN_MAX)))
 }
 
 /// A unary call: takes its request apart, sends, and answers. The four differ in their action only.
@@ -240,18 +247,20 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
         _: Request<pb::ListPagesRequest>,
     ) -> Result<Response<pb::ListPagesResponse>, Status> {
         let pages = self.pages.list().into_iter().map(|page| {
-            let load = self.dispatcher.load(&page.id);
+            let status = self.dispatcher.status(&page.id);
+            let (state, reason) = status::page_state(&status.standing);
             pb::Page {
                 id: page.id.clone(),
                 title: page.title.clone(),
                 notes: page.notes.clone(),
                 graph_version: page.graph_version.clone(),
-                state: pb::page::State::Active.into(),
+                state: state.into(),
+                state_reason: reason.into(),
+                state_since: status.since.map(convert::timestamp),
                 rate_per_second: i32::try_from(page.rate_per_second).unwrap_or(i32::MAX),
                 media_rate_per_second: i32::try_from(page.media_rate_per_second).unwrap_or(i32::MAX),
-                queued: i64::try_from(load.queued).unwrap_or(i64::MAX),
-                in_flight: i64::try_from(load.in_flight).unwrap_or(i64::MAX),
-                ..pb::Page::default()
+                queued: i64::try_from(status.queued).unwrap_or(i64::MAX),
+                in_flight: i64::try_from(status.in_flight).unwrap_or(i64::MAX),
             }
         });
         Ok(Response::new(pb::ListPagesResponse { pages: pages.collect() }))

@@ -6,6 +6,7 @@ use tonic::{Code, Status};
 use tonic_types::pb as rpc;
 
 use super::{convert, pb};
+use crate::dispatch::Standing;
 use crate::error::{GraphError, Outcome, Reason, Receipt, SendError, Violation};
 use crate::limits::{ERROR_DETAILS_BYTES_MAX, VIOLATIONS_MAX};
 
@@ -177,4 +178,13 @@ pub fn item_result(item_id: String, outcome: Outcome) -> pb::ItemResult {
         Outcome::NotSent(error) => (pb::ItemState::NotSent, Pb::Error(send_error(error))),
     };
     pb::ItemResult { item_id, state: state.into(), outcome: Some(outcome) }
+}
+
+/// A page's standing as the contract has it.
+pub fn page_state(standing: &Standing) -> (pb::page::State, pb::ErrorReason) {
+    match standing {
+        Standing::Open => (pb::page::State::Active, pb::ErrorReason::Unspecified),
+        Standing::Paused { error, .. } => (pb::page::State::Paused, pb_reason(error.reason)),
+        Standing::Suspended { error, .. } => (pb::page::State::Suspended, pb_reason(error.reason)),
+    }
 }

@@ -98,7 +98,8 @@ fn any_port() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, 0))
 }
 
-/// The service as its defaults have it, but on the sandbox, on a free port, and with its ledger in the folder.
+/// The service as its defaults have it, but on the sandbox, on a free port, with its ledger in the folder, and as
+/// fast as it can.
 pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
     ServeOptions {
         listen: any_port(),
@@ -109,6 +110,8 @@ pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
         page_id: PAGE_ID_ME.to_owned(),
         graph_version: GRAPH_VERSION_DEFAULT.to_owned(),
         app_secret_file: None,
+        rate_per_second: 0,
+        media_rate_per_second: 0,
         bulk_in_flight_max: BULK_IN_FLIGHT_DEFAULT,
         ledger: format!("sqlite://{}", folder.join("ledger.db").display()),
         ledger_retention_days: 7,

@@ -6,10 +6,13 @@ use std::time::{Instant, SystemTime};
 
 use super::Context;
 use super::queued::Queued;
+use super::retry::{self, Retry, RetryBudget};
 use crate::error::{Outcome, Reason, Receipt, SendError};
 use crate::graph::response::{Disposition, Verdict};
+use crate::graph::usage::Usage;
 use crate::ledger::{Claimed, Settlement, Ticket};
 use crate::message::Recipient;
+use crate::pages::Page;
 
 /// A message that may be sent now, and the right to it if it is recorded.
 struct Cleared {
@@ -17,33 +20,107 @@ struct Cleared {
     ticket: Option<Ticket>,
 }
 
-/// Sends the messages of one page in one call and answers every one of them.
-pub(super) async fn run(context: &Context, page_id: &str, messages: Vec<Queued>) {
-    let Some(page) = context.pages.get(page_id) else {
-        for queued in messages {
-            queued.reply.answer(Outcome::not_sent(Reason::PageNotFound, "the page is no longer configured"));
-        }
-        return;
-    };
-    let now = Instant::now();
-    let (messages, expired): (Vec<_>, Vec<_>) =
-        messages.into_iter().partition(|queued| queued.deadline.is_none_or(|deadline| now < deadline));
-    for queued in expired {
-        queued
-            .reply
-            .answer(Outcome::not_sent(Reason::Expired, "the message was not sent before its deadline"));
-    }
+/// What a call tells its lane.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    /// Messages to try again, and when; `None` as soon as the page sends.
+    pub(super) retries: Vec<(Queued, Option<Instant>)>,
+    /// What the call says about the page; `None` if none was made.
+    pub(super) sign: Option<Sign>,
+    /// What the usage headers said.
+    pub(super) usage: Option<Usage>,
+}
+
+/// What a call says about its page.
+#[derive(Debug)]
+pub(super) enum Sign {
+    /// Graph took most messages, or refused them for reasons of their own.
+    Answered,
+    /// Most messages are unknown, or met a passing fault.
+    Trouble,
+    Throttled,
+    Stopped(SendError),
+}
+
+/// Sends the messages of one page in one call and answers every one of them that is not tried again.
+pub(super) async fn run(
+    context: &Context,
+    page: &Page,
+    budget: &RetryBudget,
+    messages: Vec<Queued>,
+) -> Report {
     let cleared = claim(context, messages).await;
     if cleared.is_empty() {
-        return;
+        return Report::default();
     }
     let bodies: Vec<_> = cleared.iter().map(|cleared| &cleared.queued.message).collect();
-    let answer = context.graph.send(&page, &bodies).await;
-    if let Some(usage) = answer.usage {
-        tracing::debug!(page.id = page_id, usage.percent, ?usage.regain_access, "graph told how much is used");
+    let answer = context.graph.send(page, &bodies).await;
+    let now = Instant::now();
+    let sign = Some(sign(&answer.verdicts));
+    let mut report = Report { retries: Vec::new(), sign, usage: answer.usage };
+    let mut ends = Vec::with_capacity(cleared.len());
+    for (Cleared { mut queued, ticket }, verdict) in cleared.into_iter().zip(answer.verdicts) {
+        queued.attempts += 1;
+        let retry = match &verdict {
+            Verdict::Accepted(_) => {
+                budget.earn();
+                Retry::No
+            }
+            Verdict::Refused(refusal) => {
+                retry::decide(refusal.disposition, queued.attempts, queued.deadline, budget, now)
+            }
+        };
+        // A message that is tried again was surely not sent: its claim is released in the meantime.
+        let outcome = match retry {
+            Retry::No => outcome(verdict, queued.attempts),
+            Retry::WithPage | Retry::At(_) => {
+                Outcome::not_sent(Reason::GraphUnavailable, "to be tried again")
+            }
+        };
+        ends.push(End { queued, ticket, outcome, retry });
     }
-    let outcomes: Vec<_> = answer.verdicts.into_iter().map(outcome).collect();
-    settle(context, cleared, outcomes).await;
+    settle(context, &mut ends).await;
+    for End { queued, outcome, retry, .. } in ends {
+        match retry {
+            Retry::No => queued.reply.answer(outcome),
+            Retry::WithPage => report.retries.push((queued, None)),
+            Retry::At(due) => report.retries.push((queued, Some(due))),
+        }
+    }
+    report
+}
+
+/// How an attempt ended.
+struct End {
+    queued: Queued,
+    ticket: Option<Ticket>,
+    outcome: Outcome,
+    retry: Retry,
+}
+
+/// What a call says about its page: what stops the page, or else what most of the call's messages say. A broken batch
+/// counts once, however many messages it carried.
+fn sign(verdicts: &[Verdict]) -> Sign {
+    let mut trouble = 0;
+    let mut is_throttled = false;
+    for verdict in verdicts {
+        match verdict {
+            Verdict::Accepted(_) => {}
+            Verdict::Refused(refusal) => match refusal.disposition {
+                Disposition::Final | Disposition::OnceMore | Disposition::Later => {}
+                Disposition::Transient | Disposition::Unknown => trouble += 1,
+                Disposition::Throttled => is_throttled = true,
+                Disposition::PageStopped => return Sign::Stopped(refusal.error.clone()),
+            },
+        }
+    }
+    if is_throttled {
+        Sign::Throttled
+    } else if trouble * 2 > verdicts.len() {
+        Sign::Trouble
+    } else {
+        Sign::Answered
+    }
 }
 
 /// Claims what is recorded. Answers the messages that may not be sent, and returns the others.
@@ -98,31 +175,23 @@ fn with_recipient(outcome: Outcome, recipient: &Recipient) -> Outcome {
     }
 }
 
-/// Records the outcomes, then answers. What cannot be recorded is answered all the same.
-async fn settle(context: &Context, cleared: Vec<Cleared>, outcomes: Vec<Outcome>) {
-    let (replies, tickets): (Vec<_>, Vec<_>) =
-        cleared.into_iter().map(|Cleared { queued, ticket }| (queued.reply, ticket)).unzip();
-    let settlements = tickets
-        .into_iter()
-        .zip(&outcomes)
-        .filter_map(|(ticket, outcome)| Some(Settlement::new(ticket?, outcome)))
-        .collect();
+/// Records the outcomes. What cannot be recorded is answered all the same.
+async fn settle(context: &Context, ends: &mut [End]) {
+    let settlements =
+        ends.iter_mut().filter_map(|end| Some(Settlement::new(end.ticket.take()?, &end.outcome))).collect();
     if let Err(error) = context.ledger.settle(settlements).await {
         tracing::error!(%error, "outcomes were not recorded in time: they stay in progress until they are");
     }
-    for (reply, outcome) in replies.into_iter().zip(outcomes) {
-        reply.answer(outcome);
-    }
 }
 
-fn outcome(verdict: Verdict) -> Outcome {
+fn outcome(verdict: Verdict, attempts: u32) -> Outcome {
     match verdict {
         Verdict::Accepted(accepted) => Outcome::Sent(Receipt {
             message_id: accepted.message_id,
             recipient_id: accepted.recipient_id,
             attachment_id: accepted.attachment_id,
             replayed: false,
-            attempts: 1,
+            attempts,
             sent_time: SystemTime::now(),
         }),
         Verdict::Refused(refusal) => match refusal.disposition {

@@ -4,15 +4,21 @@
 //! leave before that.
 
 mod call;
+mod gate;
 mod lane;
+mod pacing;
+mod queue;
 mod queued;
+mod retry;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use tokio_util::sync::CancellationToken;
 
+pub use gate::Standing;
 pub use queued::{BulkItemId, Queued, Reply, Source};
 
 use crate::error::{Reason, SendError};
@@ -38,9 +44,13 @@ struct Context {
     draining: CancellationToken,
 }
 
-/// What waits and what is being sent on one page.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+/// How a page fares.
+#[derive(Clone, Debug, Default)]
+pub struct PageStatus {
+    /// Whether it sends.
+    pub standing: Standing,
+    /// Since when; `None` if it has sent nothing yet.
+    pub since: Option<SystemTime>,
     /// Messages that wait to be sent.
     pub queued: usize,
     /// Messages being sent.
@@ -72,7 +82,7 @@ impl Dispatcher {
     /// # Errors
     /// [`Reason::RateLimited`] if too many wait already.
     pub fn check_unary_room(&self, page_id: &str) -> Result<(), SendError> {
-        if self.lane(page_id).load().queued < UNARY_QUEUED_MAX {
+        if self.lane(page_id).status().queued < UNARY_QUEUED_MAX {
             return Ok(());
         }
         let message = format!("{UNARY_QUEUED_MAX} messages of this page wait already: send them more slowly");
@@ -87,10 +97,10 @@ impl Dispatcher {
         self.lane(page_id).cancel_bulk(bulk_number);
     }
 
-    /// What waits and what is being sent on the lane of a page.
-    pub fn load(&self, page_id: &str) -> Load {
+    /// How a page fares.
+    pub fn status(&self, page_id: &str) -> PageStatus {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.get(page_id).map(lane::Handle::load).unwrap_or_default()
+        lanes.get(page_id).map(lane::Handle::status).unwrap_or_default()
     }
 
     fn lane(&self, page_id: &str) -> lane::Handle {

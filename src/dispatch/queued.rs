@@ -18,6 +18,8 @@ pub struct Queued {
     pub claim: Option<Claim>,
     /// Who queued it.
     pub source: Source,
+    /// Calls that carried it so far.
+    pub attempts: u32,
     /// It is not sent after this.
     pub deadline: Option<Instant>,
     /// Where its outcome goes.

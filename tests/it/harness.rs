@@ -52,7 +52,9 @@ pub async fn start_with(arguments: &[&str]) -> Stack {
     let ledger =
         folder.as_ref().map(|folder| format!("sqlite://{}", folder.path().join("ledger.db").display()));
     let ledger: Vec<_> = ledger.iter().flat_map(|ledger| ["--ledger", ledger]).collect();
-    let options = serve_options(&[graph_url, arguments, &ledger].concat());
+    let no_limit = ["--rate-per-second", "0", "--media-rate-per-second", "0"];
+    let no_limit = if arguments.contains(&"--rate-per-second") { &[] } else { &no_limit[..] };
+    let options = serve_options(&[graph_url, arguments, &ledger, no_limit].concat());
     let server = Server::bind(options).await.unwrap();
     let address = format!("http://{}", server.local_addr().unwrap());
     let served = tokio::spawn(server.serve(shutdown.clone().cancelled_owned()));

@@ -1,0 +1,228 @@
+//! What waits on one page, and in which order it goes. Knows no clock and no network.
+//!
+//! Unary messages go before bulk ones; bulks take turns, item by item; messages to one recipient go one after the
+//! other, in the order they were queued, and so never share a batch. Audio and video have a rate of their own, so they
+//! wait apart from the rest.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{BuildHasher, RandomState};
+use std::time::Instant;
+
+use super::queued::{Queued, Source};
+use crate::message::{Action, MediaType};
+
+/// Recipients by a hash under a random key. Two that collide are merely sent one after the other.
+pub(super) type RecipientHash = u64;
+
+/// Which of a page's rates holds for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Audio and video.
+    Media,
+    /// Everything else.
+    Other,
+}
+
+impl Kind {
+    fn of(message: &Queued) -> Self {
+        match message.message.action.as_ref() {
+            Action::Media { media, .. } => match media.media_type {
+                MediaType::Audio | MediaType::Video => Self::Media,
+                MediaType::Image | MediaType::File => Self::Other,
+            },
+            Action::Text { .. } | Action::SenderAction(_) | Action::Template { .. } => Self::Other,
+        }
+    }
+}
+
+/// The messages of one kind that may go next.
+#[derive(Debug, Default)]
+struct Waiting {
+    unary: VecDeque<Queued>,
+    /// One queue for each bulk that has something waiting; the first one is next.
+    bulks: VecDeque<(u64, VecDeque<Queued>)>,
+    in_bulks: usize,
+}
+
+/// One page's queue.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    hasher: RandomState,
+    media: Waiting,
+    other: Waiting,
+    /// Recipients with a message in a queue or in flight, and the messages that wait behind it.
+    recipients: HashMap<RecipientHash, VecDeque<Queued>>,
+    /// Messages that are tried again later; their recipients stay taken.
+    delayed: BTreeMap<(Instant, u64), Queued>,
+    delayed_number: u64,
+}
+
+impl Queue {
+    /// The hash that a message's recipient is known by.
+    pub(super) fn recipient(&self, message: &Queued) -> RecipientHash {
+        self.hasher.hash_one(&message.message.recipient)
+    }
+
+    /// Adds a message behind all others of its source and of its recipient.
+    pub(super) fn push(&mut self, message: Queued) {
+        let recipient = self.recipient(&message);
+        if let Some(behind) = self.recipients.get_mut(&recipient) {
+            behind.push_back(message);
+            return;
+        }
+        self.recipients.insert(recipient, VecDeque::new());
+        self.waiting(Kind::of(&message)).push_back(message);
+    }
+
+    /// Puts a message back that was taken and not sent: it goes first, once `due`. Its recipient stays taken.
+    pub(super) fn put_back(&mut self, message: Queued, due: Option<Instant>) {
+        match due {
+            None => self.waiting(Kind::of(&message)).push_front(message),
+            Some(due) => {
+                self.delayed_number += 1;
+                self.delayed.insert((due, self.delayed_number), message);
+            }
+        }
+    }
+
+    /// Lets messages that are due again wait with the others.
+    pub(super) fn wake(&mut self, now: Instant) {
+        while let Some(entry) = self.delayed.first_entry()
+            && entry.key().0 <= now
+        {
+            let message = entry.remove();
+            self.waiting(Kind::of(&message)).push_front(message);
+        }
+    }
+
+    /// When the next delayed message is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.delayed.first_key_value().map(|((due, _), _)| *due)
+    }
+
+    /// The first deadline of all that waits.
+    pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        let behind = self.recipients.values().flatten();
+        let bulks = [&self.media, &self.other].into_iter().flat_map(|waiting| &waiting.bulks);
+        let unary = [&self.media, &self.other].into_iter().flat_map(|waiting| &waiting.unary);
+        let waiting =
+            behind.chain(bulks.flat_map(|(_, queue)| queue)).chain(unary).chain(self.delayed.values());
+        waiting.filter_map(|message| message.deadline).min()
+    }
+
+    /// How many unary messages of a kind may go next.
+    pub(super) fn unary_waiting(&self, kind: Kind) -> usize {
+        self.of(kind).unary.len()
+    }
+
+    /// How many bulk messages of a kind may go next.
+    pub(super) fn bulk_waiting(&self, kind: Kind) -> usize {
+        self.of(kind).in_bulks
+    }
+
+    /// Takes up to `count` unary messages.
+    pub(super) fn take_unary(&mut self, kind: Kind, count: usize) -> Vec<Queued> {
+        let unary = &mut self.waiting(kind).unary;
+        unary.drain(..count.min(unary.len())).collect()
+    }
+
+    /// Takes up to `count` bulk messages, one from each bulk in turn.
+    pub(super) fn take_bulk(&mut self, kind: Kind, count: usize) -> Vec<Queued> {
+        let waiting = self.waiting(kind);
+        let mut taken = Vec::with_capacity(count.min(waiting.in_bulks));
+        while taken.len() < count
+            && let Some((number, mut queue)) = waiting.bulks.pop_front()
+        {
+            taken.extend(queue.pop_front());
+            if !queue.is_empty() {
+                waiting.bulks.push_back((number, queue));
+            }
+        }
+        waiting.in_bulks -= taken.len();
+        taken
+    }
+
+    /// A recipient's message has its outcome: the one behind it moves up.
+    pub(super) fn release(&mut self, recipient: RecipientHash) {
+        match self.recipients.get_mut(&recipient).and_then(VecDeque::pop_front) {
+            Some(message) => self.waiting(Kind::of(&message)).push_back(message),
+            None => drop(self.recipients.remove(&recipient)),
+        }
+    }
+
+    /// Takes out every waiting message for which `is_meant` holds.
+    pub(super) fn take_out(&mut self, is_meant: impl Fn(&Queued) -> bool) -> Vec<Queued> {
+        let mut taken: Vec<Queued> = Vec::new();
+        for behind in self.recipients.values_mut() {
+            taken.extend(extract(behind, &is_meant));
+        }
+        let mut free: Vec<Queued> = Vec::new();
+        for waiting in [&mut self.media, &mut self.other] {
+            free.extend(extract(&mut waiting.unary, &is_meant));
+            for (_, queue) in &mut waiting.bulks {
+                free.extend(extract(queue, &is_meant));
+            }
+            waiting.bulks.retain(|(_, queue)| !queue.is_empty());
+            waiting.in_bulks = waiting.bulks.iter().map(|(_, queue)| queue.len()).sum();
+        }
+        let due: Vec<_> =
+            self.delayed.iter().filter(|(_, message)| is_meant(message)).map(|(key, _)| *key).collect();
+        free.extend(due.iter().filter_map(|key| self.delayed.remove(key)));
+        for message in &free {
+            let recipient = self.recipient(message);
+            self.release(recipient);
+        }
+        taken.extend(free);
+        taken
+    }
+
+    fn of(&self, kind: Kind) -> &Waiting {
+        match kind {
+            Kind::Media => &self.media,
+            Kind::Other => &self.other,
+        }
+    }
+
+    fn waiting(&mut self, kind: Kind) -> &mut Waiting {
+        match kind {
+            Kind::Media => &mut self.media,
+            Kind::Other => &mut self.other,
+        }
+    }
+}
+
+impl Waiting {
+    fn push_back(&mut self, message: Queued) {
+        match self.queue_of(message.source) {
+            None => self.unary.push_back(message),
+            Some(queue) => queue.push_back(message),
+        }
+    }
+
+    fn push_front(&mut self, message: Queued) {
+        match self.queue_of(message.source) {
+            None => self.unary.push_front(message),
+            Some(queue) => queue.push_front(message),
+        }
+    }
+
+    /// The queue of the bulk that a message comes from, about to get one more; `None` for a unary message.
+    fn queue_of(&mut self, source: Source) -> Option<&mut VecDeque<Queued>> {
+        let Source::Bulk(number) = source else { return None };
+        self.in_bulks += 1;
+        let place = self.bulks.iter().position(|(bulk, _)| *bulk == number).unwrap_or_else(|| {
+            self.bulks.push_back((number, VecDeque::new()));
+            self.bulks.len() - 1
+        });
+        self.bulks.get_mut(place).map(|(_, queue)| queue)
+    }
+}
+
+fn extract(queue: &mut VecDeque<Queued>, is_meant: impl Fn(&Queued) -> bool) -> VecDeque<Queued> {
+    let (taken, kept) = queue.drain(..).partition(is_meant);
+    *queue = kept;
+    taken
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::dispatch::Reply;
+use crate::limits::BATCH_SIZE_MAX;
+use crate::message::{Media, MediaSource, Message, Options, Recipient, SenderAction};
+
+/// A message whose name, kept in its persona, tells it from others.
+fn queued(source: Source, recipient: &str, name: &str) -> Queued {
+    with_action(source, recipient, name, Action::SenderAction(SenderAction::TypingOn))
+}
+
+fn with_action(source: Source, recipient: &str, name: &str, action: Action) -> Queued {
+    let options = Options { persona_id: Some(name.to_owned()), ..Options::default() };
+    let message = Message {
+        recipient: Recipient::Id(recipient.to_owned()),
+        options: Arc::new(options),
+        action: Arc::new(action),
+    };
+    let (sender, _) = tokio::sync::oneshot::channel();
+    Queued { message, claim: None, source, attempts: 0, deadline: None, reply: Reply::to_unary(sender) }
+}
+
+fn names(messages: &[Queued]) -> Vec<&str> {
+    messages.iter().map(|queued| queued.message.options.persona_id.as_deref().unwrap()).collect()
+}
+
+/// Takes a batch as a lane does: unary messages, or else bulk ones.
+fn next(queue: &mut Queue) -> Vec<Queued> {
+    let unary = queue.take_unary(Kind::Other, BATCH_SIZE_MAX);
+    if unary.is_empty() { queue.take_bulk(Kind::Other, BATCH_SIZE_MAX) } else { unary }
+}
+
+fn finish(queue: &mut Queue, messages: &[Queued]) {
+    for message in messages {
+        let recipient = queue.recipient(message);
+        queue.release(recipient);
+    }
+}
+
+#[test]
+fn unary_goes_before_bulk_and_apart_from_it() {
+    let mut queue = Queue::default();
+    queue.push(queued(Source::Bulk(1), "a", "bulk"));
+    queue.push(queued(Source::Unary, "b", "unary"));
+    assert_eq!(names(&next(&mut queue)), ["unary"]);
+    assert_eq!(names(&next(&mut queue)), ["bulk"]);
+    assert_eq!(names(&next(&mut queue)), [""; 0]);
+}
+
+#[test]
+fn bulks_take_turns_whatever_their_size() {
+    let mut queue = Queue::default();
+    for number in 0..200 {
+        queue.push(queued(Source::Bulk(1), &format!("large-{number}"), "large"));
+    }
+    for number in 0..30 {
+        queue.push(queued(Source::Bulk(2), &format!("small-{number}"), "small"));
+    }
+    let batch = next(&mut queue);
+    assert_eq!(batch.len(), BATCH_SIZE_MAX);
+    assert_eq!(names(&batch).into_iter().filter(|name| *name == "small").count(), BATCH_SIZE_MAX / 2);
+    assert_eq!(queue.bulk_waiting(Kind::Other), 180);
+}
+
+#[test]
+fn one_recipients_messages_go_one_after_the_other_in_order() {
+    let mut queue = Queue::default();
+    for name in ["1", "2", "3"] {
+        queue.push(queued(Source::Bulk(1), "same", name));
+    }
+    queue.push(queued(Source::Unary, "same", "4"));
+    queue.push(queued(Source::Bulk(1), "other", "x"));
+    let first = next(&mut queue);
+    assert_eq!(names(&first), ["1", "x"], "two messages for one recipient never share a batch");
+    assert!(next(&mut queue).is_empty(), "the recipient is busy");
+    finish(&mut queue, &first);
+    for name in ["2", "3", "4"] {
+        let batch = next(&mut queue);
+        assert_eq!(names(&batch), [name]);
+        finish(&mut queue, &batch);
+    }
+    assert!(queue.recipients.is_empty(), "a recipient with nothing to send takes no memory");
+}
+
+#[test]
+fn a_message_that_is_tried_again_keeps_its_place_before_those_behind_it() {
+    let mut queue = Queue::default();
+    let now = Instant::now();
+    for name in ["1", "2"] {
+        queue.push(queued(Source::Bulk(1), "same", name));
+    }
+    let first = next(&mut queue).remove(0);
+    queue.put_back(first, Some(now));
+    assert!(next(&mut queue).is_empty(), "it is not due, and the one behind it waits");
+    assert_eq!(queue.next_due(), Some(now));
+    queue.wake(now);
+    let again = next(&mut queue);
+    assert_eq!(names(&again), ["1"]);
+    finish(&mut queue, &again);
+    assert_eq!(names(&next(&mut queue)), ["2"]);
+}
+
+#[test]
+fn audio_and_video_wait_apart() {
+    let mut queue = Queue::default();
+    let source = || MediaSource::AttachmentId("9".to_owned());
+    let media = |media_type| Action::Media {
+        media: Media { media_type, source: source() },
+        extras: crate::message::Extras::default(),
+    };
+    for (name, media_type) in
+        [("video", MediaType::Video), ("audio", MediaType::Audio), ("image", MediaType::Image)]
+    {
+        queue.push(with_action(Source::Bulk(1), name, name, media(media_type)));
+    }
+    assert_eq!(names(&queue.take_bulk(Kind::Other, 9)), ["image"]);
+    assert_eq!(names(&queue.take_bulk(Kind::Media, 9)), ["video", "audio"]);
+}
+
+#[test]
+fn a_cancelled_bulk_leaves_and_what_waited_behind_it_moves_up() {
+    let mut queue = Queue::default();
+    queue.push(queued(Source::Bulk(1), "a", "1"));
+    queue.push(queued(Source::Bulk(1), "a", "2"));
+    queue.push(queued(Source::Unary, "a", "3"));
+    queue.push(queued(Source::Bulk(1), "b", "4"));
+    queue.push(queued(Source::Bulk(1), "c", "5"));
+    let delayed = queue.take_bulk(Kind::Other, 1).remove(0);
+    queue.put_back(delayed, Some(Instant::now()));
+    let taken = queue.take_out(|queued| queued.source == Source::Bulk(1));
+    let mut taken = names(&taken);
+    taken.sort_unstable();
+    assert_eq!(taken, ["1", "2", "4", "5"]);
+    assert_eq!(queue.bulk_waiting(Kind::Other), 0);
+    assert_eq!(names(&next(&mut queue)), ["3"]);
+}
