@@ -149,30 +149,46 @@ pub const RESULTS_PAGE_DEFAULT: u32 = 100;
 /// Most results of one page of ListBulkResults: about 200 KiB.
 pub const RESULTS_PAGE_MAX: u32 = 1000;
 
-/// Calls that the circuit of a page looks back on.
-pub const CIRCUIT_CALLS: usize = 100;
+/// Attempts that the circuit of a page looks back on.
+pub const CIRCUIT_ATTEMPTS: usize = 100;
 /// Share of them that may end unknown or in a passing fault before the page pauses, in percent.
 pub const CIRCUIT_TROUBLE_PERCENT: usize = 40;
+/// Messages that go to see whether a page whose calls failed is well again.
+pub const CIRCUIT_TRIES: usize = 10;
+/// Longest pause of a page whose calls fail.
+pub const CIRCUIT_PAUSE_MAX: Duration = Duration::from_secs(30);
 /// Length of the first pause of a page that Graph throttles, or whose calls fail, if Graph does not say; each pause in
 /// a row is twice as long.
 pub const PAUSE_FIRST: Duration = Duration::from_secs(1);
-/// Longest of these pauses.
+/// Longest pause of a page that Graph throttles.
 pub const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// How long a suspended page waits before its token is tried again; twice as long each time.
 pub const PROBE_FIRST: Duration = Duration::from_secs(5);
 /// Longest of these waits.
 pub const PROBE_MAX: Duration = Duration::from_secs(15 * 60);
+/// How often a suspended page is looked at, in case its token was replaced.
+pub const SUSPENDED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Attempts of one message that was surely not sent.
 pub const ATTEMPTS_MAX: u32 = 5;
-/// Pause before the second attempt of a message, on average; twice as long each time.
-pub const RETRY_FIRST: Duration = Duration::from_millis(200);
+/// Longest pause before the second attempt of a message; twice as long each time.
+pub const RETRY_FIRST: Duration = Duration::from_millis(400);
 /// Longest of these pauses.
 pub const RETRY_MAX: Duration = Duration::from_secs(20);
 /// Messages that Graph takes for each retry that a page may make, so that a failing Graph is not called much more.
 pub const SENDS_PER_RETRY: u32 = 10;
 /// Retries that a page may make beyond that share.
 pub const RETRIES_SPARE: u32 = 100;
-/// How long a message of a bulk without `expire_time` waits to be sent.
-pub const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 /// From this share of Graph's budget on, in percent, a page slows down.
 pub const USAGE_SLOW_PERCENT: f64 = 80.0;
+/// How often waiting messages are looked through for those past their deadline, at most.
+pub const EXPIRY_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// The deadline of a unary call without one.
+pub const UNARY_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// How long a replica may use its share of a page's rate after it last asked. When it dies, the others have the whole
+/// rate after this and one more interval.
+pub const SHARE_LEASE: Duration = Duration::from_secs(3);
+/// How often a replica asks for its shares.
+pub const SHARE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long a replica waits for them.
+pub const SHARE_TIMEOUT: Duration = Duration::from_secs(1);

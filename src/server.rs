@@ -66,11 +66,15 @@ impl Server {
         let draining = CancellationToken::new();
         let stopped = CancellationToken::new();
         let watch = tokio::spawn(self.pages.clone().watch());
-        let dispatcher =
-            Dispatcher::new(self.pages.clone(), self.graph.clone(), self.ledger.clone(), draining.clone());
+        let dispatcher = Arc::new(Dispatcher::new(
+            self.pages.clone(),
+            self.graph.clone(),
+            self.ledger.clone(),
+            draining.clone(),
+        ));
         let service = MessengerService {
             pages: self.pages,
-            dispatcher: Arc::new(dispatcher),
+            dispatcher: dispatcher.clone(),
             graph: self.graph,
             ledger: self.ledger.clone(),
             bulk_in_flight_max: self.options.bulk_in_flight_max,
@@ -102,10 +106,15 @@ impl Server {
         draining.cancel();
         health.close().await;
         stopped.cancel();
+        let deadline = tokio::time::Instant::now() + self.options.drain_timeout();
         // A connection that never says a word would hold the transport for ever.
-        match tokio::time::timeout(self.options.drain_timeout(), serve).await {
+        match tokio::time::timeout_at(deadline, serve).await {
             Ok(served) => served??,
             Err(_) => tracing::warn!("some connections did not end in time and are cut"),
+        }
+        // Calls of streams that were cancelled have nobody who waits for them.
+        if tokio::time::timeout_at(deadline, dispatcher.finish()).await.is_err() {
+            tracing::warn!("some calls did not end in time: their outcomes are unknown");
         }
         watch.abort();
         self.ledger.close().await;

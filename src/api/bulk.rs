@@ -22,9 +22,9 @@ use super::pb::send_bulk_messages_request::Frame;
 use super::pb::send_bulk_messages_response::Frame as Answer;
 use super::service::MessengerService;
 use super::{pb, status};
-use crate::dispatch::{BulkItemId, Queued, Reply, Source};
+use crate::dispatch::{self, BulkItemId, Queued, Reply, Source};
 use crate::error::{Outcome, Reason, SendError};
-use crate::ledger::{Claim, Key};
+use crate::ledger::{Claim, Key, ResultsQuery};
 use crate::limits::RESULTS_PER_FRAME_MAX;
 
 /// Answer frames that may wait for the transport.
@@ -57,6 +57,7 @@ async fn run(
         return Err(status::protocol_violation("the first frame must be start"));
     };
     let mut bulk = Bulk::new(service, *start).map_err(status::status)?;
+    bulk.look_for_record().await;
     let accepted = pb::BulkAccepted {
         bulk_id: bulk.bulk_id.to_string(),
         max_in_flight: i32::try_from(bulk.service.bulk_in_flight_max).unwrap_or(i32::MAX),
@@ -83,6 +84,8 @@ struct Bulk {
     number: u64,
     fingerprints: Fingerprints,
     resend_unknown: bool,
+    /// Some of its items are on record.
+    has_record: bool,
     /// Items that this stream itself left unknown: it resends only those that were so before it.
     left_unknown: HashSet<BulkItemId>,
     plan: Plan,
@@ -113,6 +116,7 @@ impl Bulk {
             number,
             fingerprints,
             resend_unknown,
+            has_record: false,
             left_unknown: HashSet::new(),
             plan,
             pending: VecDeque::new(),
@@ -134,7 +138,7 @@ impl Bulk {
         let mut is_open = true;
         let mut outcomes = Vec::with_capacity(RESULTS_PER_FRAME_MAX);
         loop {
-            self.admit();
+            self.admit().await;
             if draining.is_cancelled() {
                 self.refuse_pending();
                 is_open = false;
@@ -178,8 +182,9 @@ impl Bulk {
         }
     }
 
-    /// Queues pending items as far as there is room.
-    fn admit(&mut self) {
+    /// Queues pending items as far as there is room. What is on record is answered from there: it need not wait for its
+    /// page.
+    async fn admit(&mut self) {
         let mut admitted = Vec::new();
         while self.in_flight.len() < self.service.bulk_in_flight_max
             && let Some((index, item)) = self.pending.pop_front()
@@ -208,15 +213,46 @@ impl Bulk {
                     claim: Some(claim),
                     attempts: 0,
                     source: Source::Bulk(self.number),
-                    deadline: Some(self.plan.deadline),
+                    deadline: self.plan.deadline,
                     reply,
                 }),
                 Err(error) => reply.answer(Outcome::Rejected(error)),
             }
         }
+        if self.has_record {
+            admitted = self.answer_recorded(admitted).await;
+        }
         if !admitted.is_empty() {
             self.service.dispatcher.queue(&self.page_id, admitted);
         }
+    }
+
+    /// Answers the items whose outcome stands, and returns the others.
+    async fn answer_recorded(&self, items: Vec<Queued>) -> Vec<Queued> {
+        let claims: Vec<_> = items.iter().filter_map(|queued| queued.claim.clone()).collect();
+        // A ledger that is away is noticed when the items are claimed.
+        let Ok(found) = self.service.ledger.look_up(&claims).await else { return items };
+        let mut others = Vec::new();
+        for (queued, found) in items.into_iter().zip(found) {
+            match found.and_then(|claimed| dispatch::recorded(claimed, &queued.message)) {
+                Some(outcome) => queued.reply.answer(outcome),
+                None => others.push(queued),
+            }
+        }
+        others
+    }
+
+    /// Whether items of this bulk were sent before, on an earlier stream or another replica.
+    async fn look_for_record(&mut self) {
+        let query = ResultsQuery {
+            page_id: self.page_id.to_string(),
+            bulk_id: self.bulk_id.to_string(),
+            after: String::new(),
+            state: None,
+            limit: 1,
+        };
+        let first = self.service.ledger.results(&query).await;
+        self.has_record = first.is_ok_and(|page| !page.results.is_empty());
     }
 
     fn refuse_pending(&mut self) {

@@ -12,11 +12,12 @@ use tonic::{Request, Response, Status, Streaming};
 use super::convert::{self, Rendering};
 use super::pb::{self, action::Kind};
 use super::{bulk, fingerprint, record, status};
-use crate::dispatch::{Dispatcher, Queued, Reply, Source};
+use crate::dispatch::{self, Dispatcher, Queued, Reply, Source};
 use crate::error::{Outcome, Receipt, SendError, Violations};
 use crate::graph::client::Client;
 use crate::graph::request;
 use crate::ledger::{Claim, Key, Ledger};
+use crate::limits::UNARY_DEADLINE_DEFAULT;
 use crate::message::{Message, check_together};
 use crate::pages::Pages;
 
@@ -69,10 +70,16 @@ impl MessengerService {
             let body_json = request::body_json(&message).unwrap_or_default();
             return Ok(Answer::Preview(pb::Preview { url: self.graph.messages_url(&page), body_json }));
         }
+        // What is on record need not wait for the page.
+        if let Some(claim) = claim.as_ref().filter(|_| self.dispatcher.holds_back(&page.id))
+            && let Some(outcome) = self.recorded(claim, &message).await
+        {
+            return Ok(Answer::Receipt(status::receipt(outcome.into_result()?)));
+        }
         self.dispatcher.check_unary_room(&page.id)?;
         let (sender, outcome) = oneshot::channel();
         let reply = Reply::to_unary(sender);
-        let deadline = Some(deadline.unwrap_or_else(|| Instant::now() + DEADLINE_DEFAULT));
+        let deadline = Some(deadline.unwrap_or_else(|| Instant::now() + UNARY_DEADLINE_DEFAULT));
         let queued = Queued { message, claim, source: Source::Unary, attempts: 0, deadline, reply };
         self.dispatcher.queue(&page.id, vec![queued]);
         let receipt: Receipt = outcome
@@ -80,6 +87,12 @@ impl MessengerService {
             .unwrap_or_else(|_| Outcome::unknown("the message was lost by a bug"))
             .into_result()?;
         Ok(Answer::Receipt(status::receipt(receipt)))
+    }
+
+    /// The outcome of a message that stands already. A ledger that is away is noticed when the message is claimed.
+    async fn recorded(&self, claim: &Claim, message: &Message) -> Option<Outcome> {
+        let mut found = self.ledger.look_up(std::slice::from_ref(claim)).await.ok()?;
+        found.pop().flatten().and_then(|claimed| dispatch::recorded(claimed, message))
     }
 }
 
@@ -127,8 +140,6 @@ impl UnaryRequest {
     }
 }
 
-/// The deadline of a unary call without one.
-const DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// How long before its deadline a call is answered at most.
 const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
 

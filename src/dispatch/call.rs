@@ -2,16 +2,16 @@
 //!
 //! Claim, call, settle, answer: in this order, so that whatever happens in between, the ledger knows.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Context;
+use super::gate::Signs;
 use super::queued::Queued;
 use super::retry::{self, Retry, RetryBudget};
 use crate::error::{Outcome, Reason, Receipt, SendError};
 use crate::graph::response::{Disposition, Verdict};
-use crate::graph::usage::Usage;
 use crate::ledger::{Claimed, Settlement, Ticket};
-use crate::message::Recipient;
+use crate::message::{Message, Recipient};
 use crate::pages::Page;
 
 /// A message that may be sent now, and the right to it if it is recorded.
@@ -25,47 +25,38 @@ struct Cleared {
 pub(super) struct Report {
     /// Messages to try again, and when; `None` as soon as the page sends.
     pub(super) retries: Vec<(Queued, Option<Instant>)>,
-    /// What the call says about the page; `None` if none was made.
-    pub(super) sign: Option<Sign>,
-    /// What the usage headers said.
-    pub(super) usage: Option<Usage>,
+    /// What the call says about the page.
+    pub(super) signs: Signs,
+    /// How full the page's budget is, in percent, if the usage headers said so.
+    pub(super) usage_percent: Option<f64>,
 }
 
-/// What a call says about its page.
-#[derive(Debug)]
-pub(super) enum Sign {
-    /// Graph took most messages, or refused them for reasons of their own.
-    Answered,
-    /// Most messages are unknown, or met a passing fault.
-    Trouble,
-    Throttled,
-    Stopped(SendError),
-}
-
-/// Sends the messages of one page in one call and answers every one of them that is not tried again.
+/// Sends the messages of one page in one call and answers every one of them that is not tried again. `began` is called
+/// right before the call, with the number of messages that it carries.
 pub(super) async fn run(
     context: &Context,
     page: &Page,
     budget: &RetryBudget,
     messages: Vec<Queued>,
+    began: impl FnOnce(usize),
 ) -> Report {
     let cleared = claim(context, messages).await;
     if cleared.is_empty() {
         return Report::default();
     }
     let bodies: Vec<_> = cleared.iter().map(|cleared| &cleared.queued.message).collect();
+    began(bodies.len());
     let answer = context.graph.send(page, &bodies).await;
     let now = Instant::now();
-    let sign = Some(sign(&answer.verdicts));
-    let mut report = Report { retries: Vec::new(), sign, usage: answer.usage };
+    let regain_access = answer.usage.and_then(|usage| usage.regain_access);
+    let signs = signs(&answer.verdicts, regain_access);
+    let accepted = answer.verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Accepted(_))).count();
+    budget.earn(accepted);
     let mut ends = Vec::with_capacity(cleared.len());
     for (Cleared { mut queued, ticket }, verdict) in cleared.into_iter().zip(answer.verdicts) {
         queued.attempts += 1;
         let retry = match &verdict {
-            Verdict::Accepted(_) => {
-                budget.earn();
-                Retry::No
-            }
+            Verdict::Accepted(_) => Retry::No,
             Verdict::Refused(refusal) => {
                 retry::decide(refusal.disposition, queued.attempts, queued.deadline, budget, now)
             }
@@ -80,14 +71,15 @@ pub(super) async fn run(
         ends.push(End { queued, ticket, outcome, retry });
     }
     settle(context, &mut ends).await;
+    let mut retries = Vec::new();
     for End { queued, outcome, retry, .. } in ends {
         match retry {
             Retry::No => queued.reply.answer(outcome),
-            Retry::WithPage => report.retries.push((queued, None)),
-            Retry::At(due) => report.retries.push((queued, Some(due))),
+            Retry::WithPage => retries.push((queued, None)),
+            Retry::At(due) => retries.push((queued, Some(due))),
         }
     }
-    report
+    Report { retries, signs, usage_percent: answer.usage.map(|usage| usage.percent) }
 }
 
 /// How an attempt ended.
@@ -98,29 +90,21 @@ struct End {
     retry: Retry,
 }
 
-/// What a call says about its page: what stops the page, or else what most of the call's messages say. A broken batch
-/// counts once, however many messages it carried.
-fn sign(verdicts: &[Verdict]) -> Sign {
-    let mut trouble = 0;
-    let mut is_throttled = false;
+/// What a call says about its page.
+fn signs(verdicts: &[Verdict], regain_access: Option<Duration>) -> Signs {
+    let mut signs = Signs { throttled: regain_access.map(Some), ..Signs::default() };
     for verdict in verdicts {
         match verdict {
-            Verdict::Accepted(_) => {}
+            Verdict::Accepted(_) => signs.answered += 1,
             Verdict::Refused(refusal) => match refusal.disposition {
-                Disposition::Final | Disposition::OnceMore | Disposition::Later => {}
-                Disposition::Transient | Disposition::Unknown => trouble += 1,
-                Disposition::Throttled => is_throttled = true,
-                Disposition::PageStopped => return Sign::Stopped(refusal.error.clone()),
+                Disposition::Final | Disposition::OnceMore | Disposition::Later => signs.answered += 1,
+                Disposition::Transient | Disposition::Unknown => signs.troubled += 1,
+                Disposition::Throttled => signs.throttled = Some(regain_access),
+                Disposition::PageStopped => signs.stopped = Some(refusal.error.clone()),
             },
         }
     }
-    if is_throttled {
-        Sign::Throttled
-    } else if trouble * 2 > verdicts.len() {
-        Sign::Trouble
-    } else {
-        Sign::Answered
-    }
+    signs
 }
 
 /// Claims what is recorded. Answers the messages that may not be sent, and returns the others.
@@ -146,23 +130,32 @@ async fn claim(context: &Context, messages: Vec<Queued>) -> Vec<Cleared> {
         }
         match claimed.next() {
             Some(Claimed::New(ticket)) => cleared.push(Cleared { queued, ticket: Some(ticket) }),
-            Some(Claimed::Settled(outcome)) => {
-                let outcome = with_recipient(outcome, &queued.message.recipient);
-                queued.reply.answer(outcome);
+            Some(claimed) => {
+                if let Some(outcome) = recorded(claimed, &queued.message) {
+                    queued.reply.answer(outcome);
+                }
             }
-            Some(Claimed::InProgress) => queued.reply.answer(Outcome::not_sent(
-                Reason::RequestInProgress,
-                "the same id is being sent right now: ask again for its outcome",
-            )),
-            Some(Claimed::Reused) => queued.reply.answer(Outcome::Rejected(SendError::new(
-                Reason::RequestIdReused,
-                "the id was used before for a different message: use a fresh one",
-            ))),
             // The reply answers by itself: the ledger owes an answer for each claim.
             None => drop(queued),
         }
     }
     cleared
+}
+
+/// The outcome of a message that the ledger has already, in one way or another; `None` if it is to be sent.
+pub fn recorded(claimed: Claimed, message: &Message) -> Option<Outcome> {
+    match claimed {
+        Claimed::New(_) => None,
+        Claimed::Settled(outcome) => Some(with_recipient(outcome, &message.recipient)),
+        Claimed::InProgress => Some(Outcome::not_sent(
+            Reason::RequestInProgress,
+            "the same id is being sent right now: ask again for its outcome",
+        )),
+        Claimed::Reused => Some(Outcome::Rejected(SendError::new(
+            Reason::RequestIdReused,
+            "the id was used before for a different message: use a fresh one",
+        ))),
+    }
 }
 
 /// The ledger keeps no recipients; a replayed receipt gets the one that the request names.

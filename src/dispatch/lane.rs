@@ -1,116 +1,56 @@
-//! One page's lane: picks what goes next as far as gate, pace and call slots allow, and takes up what calls report.
+//! One page's lane: picks what goes next as far as gate, rates and call slots allow, and takes up what calls report.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+mod handle;
 
-use secrecy::ExposeSecret;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
 use tokio::sync::mpsc;
 
-use super::call::{self, Report, Sign};
+pub(super) use handle::Handle;
+use handle::{Command, Finish, Finished, Shared};
+
+use super::call::{self, Report};
 use super::gate::{Gate, Standing};
-use super::pacing::Pace;
-use super::queue::{Kind, Queue, RecipientHash};
+use super::pacing::Rank;
+use super::queue::{Kind, Queue};
 use super::queued::{Queued, Source};
-use super::retry::RetryBudget;
+use super::rates::{Rates, Share};
+use super::replicas::Asked;
 use super::{Context, PageStatus};
 use crate::error::{Outcome, Reason, SendError};
-use crate::graph::usage::Usage;
 use crate::limits::{
-    BATCH_SIZE_MAX, PAGE_CALLS_IN_FLIGHT_MAX, PAGE_CALLS_UNARY_RESERVED, USAGE_SLOW_PERCENT,
+    BATCH_SIZE_MAX, EXPIRY_INTERVAL_MIN, PAGE_CALLS_IN_FLIGHT_MAX, PAGE_CALLS_UNARY_RESERVED,
+    SUSPENDED_LOOK_INTERVAL,
 };
 use crate::pages::Page;
 
-/// How often a suspended page is looked at, in case its token was replaced.
-const SUSPENDED_LOOK: Duration = Duration::from_secs(1);
-
-/// What the lane is told.
-#[derive(Debug)]
-enum Command {
-    Queue(Vec<Queued>),
-    CancelBulk(u64),
-    /// A call has ended, for these recipients.
-    Finished(Vec<RecipientHash>, Report),
-    /// The page's token was tried while the page was suspended.
-    Probed(Result<(), SendError>),
-}
-
-/// A running lane.
-#[derive(Clone, Debug)]
-pub(super) struct Handle {
-    commands: mpsc::UnboundedSender<Command>,
-    shared: Arc<Shared>,
-}
-
-/// What others may look at while the lane runs.
-#[derive(Debug, Default)]
-pub(super) struct Shared {
-    queued: AtomicUsize,
-    in_flight: AtomicUsize,
-    status: Mutex<PageStatus>,
-    pub(super) retries: RetryBudget,
-}
-
-impl Handle {
-    pub(super) fn start(page_id: &str, context: Arc<Context>) -> Self {
-        // Unbounded, because what may wait is bounded where it enters: by stream and by UNARY_QUEUED_MAX.
-        let (commands, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::<Shared>::default();
-        let lane = Lane {
-            page_id: page_id.into(),
-            context,
-            shared: shared.clone(),
-            commands: commands.downgrade(),
-            queue: Queue::default(),
-            gate: Gate::default(),
-            paces: None,
-            usage_percent: 0.0,
-            calls_in_flight: 0,
-            stopped_token: None,
-            is_probing: false,
-            earliest_deadline: None,
-        };
-        tokio::spawn(lane.run(receiver));
-        Self { commands, shared }
-    }
-
-    pub(super) fn queue(&self, messages: Vec<Queued>) {
-        self.shared.queued.fetch_add(messages.len(), Ordering::Relaxed);
-        // A lane runs as long as its handle: if it is gone, the messages answer by themselves.
-        drop(self.commands.send(Command::Queue(messages)));
-    }
-
-    pub(super) fn cancel_bulk(&self, bulk_number: u64) {
-        drop(self.commands.send(Command::CancelBulk(bulk_number)));
-    }
-
-    pub(super) fn status(&self) -> PageStatus {
-        let status = self.shared.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        PageStatus {
-            queued: self.shared.queued.load(Ordering::Relaxed),
-            in_flight: self.shared.in_flight.load(Ordering::Relaxed),
-            ..status
-        }
-    }
-}
-
-/// Tells the lane that a call has ended, even if the call panicked.
-struct Finish {
-    recipients: Vec<RecipientHash>,
-    report: Report,
-    count: usize,
-    shared: Arc<Shared>,
-    lane: mpsc::WeakUnboundedSender<Command>,
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        self.shared.in_flight.fetch_sub(self.count, Ordering::Relaxed);
-        let report = std::mem::take(&mut self.report);
-        if let Some(lane) = self.lane.upgrade() {
-            drop(lane.send(Command::Finished(std::mem::take(&mut self.recipients), report)));
-        }
-    }
+/// Starts the lane of a page; it ends with its handle.
+pub(super) fn start(page_id: &str, context: Arc<Context>) -> Handle {
+    // Unbounded, because what may wait is bounded where it enters: by stream and by UNARY_QUEUED_MAX.
+    let (commands, receiver) = mpsc::unbounded_channel();
+    let shared = Arc::<Shared>::default();
+    let now = Instant::now();
+    let share =
+        if context.ledger.is_shared() { Share::Part { rates: [0.0; 2], until: now } } else { Share::Whole };
+    let lane = Lane {
+        page_id: page_id.into(),
+        context,
+        shared: shared.clone(),
+        commands: commands.downgrade(),
+        queue: Queue::default(),
+        gate: Gate::default(),
+        rates: Rates::new(share, now),
+        calls_in_flight: [0; 2],
+        refused_token: None,
+        is_probing: false,
+        earliest_deadline: None,
+        asked: Asked::default(),
+        told_era: None,
+    };
+    tokio::spawn(lane.run(receiver));
+    Handle { commands, shared }
 }
 
 struct Lane {
@@ -120,14 +60,17 @@ struct Lane {
     commands: mpsc::WeakUnboundedSender<Command>,
     queue: Queue,
     gate: Gate,
-    /// Of audio and video, and of the rest; made when the page is first seen.
-    paces: Option<[Pace; 2]>,
-    usage_percent: f64,
-    calls_in_flight: usize,
-    /// The token that Graph refused.
-    stopped_token: Option<secrecy::SecretString>,
+    rates: Rates,
+    /// Of each kind, so that slow videos leave room for texts.
+    calls_in_flight: [usize; 2],
+    /// Digest of the token that Graph refused.
+    refused_token: Option<[u8; 8]>,
     is_probing: bool,
     earliest_deadline: Option<Instant>,
+    /// What other replicas were told.
+    asked: Asked,
+    /// The gate's era that [`Shared::status`] shows.
+    told_era: Option<u64>,
 }
 
 impl Lane {
@@ -158,6 +101,7 @@ impl Lane {
                 self.refuse_waiting(&draining);
             }
             wake = self.send_what_may_go(Instant::now());
+            self.tell_standing();
         }
     }
 
@@ -175,60 +119,63 @@ impl Lane {
                 let taken = self.queue.take_out(|queued| queued.source == Source::Bulk(number));
                 self.refuse(taken, &gone);
             }
-            Command::Finished(recipients, report) => self.take_up(recipients, report, now),
+            Command::Began(kind, number, count, at) => self.rates.pace(kind).began(number, count, at),
+            Command::Finished(finished) => self.take_up(finished, now),
             Command::Probed(result) => {
                 self.is_probing = false;
                 match result {
-                    Ok(()) => self.mend("the page's token works again"),
-                    Err(error) => self.stop(error, now),
+                    Ok(()) => self.gate.probe_succeeded(now),
+                    Err(error) => self.gate.probe_failed(error, now),
+                }
+            }
+            Command::Ask(reply) => {
+                if let Some(page) = self.page() {
+                    let demands = self.rates.demands(&page, now);
+                    drop(reply.send(self.asked.ask(self.page_id.clone(), &page, demands, &self.gate, now)));
+                }
+            }
+            Command::Granted(grant, until) => {
+                self.rates
+                    .set_share(Share::Part { rates: grant.rates.map(Option::unwrap_or_default), until });
+                if let Some(page) = self.page() {
+                    self.asked.take_up(grant, &page, &mut self.gate, now);
                 }
             }
         }
     }
 
     /// Learns from a call that has ended.
-    fn take_up(&mut self, mut recipients: Vec<RecipientHash>, report: Report, now: Instant) {
-        self.calls_in_flight -= 1;
+    fn take_up(&mut self, finished: Finished, now: Instant) {
+        let Finished { mut recipients, kind, era, report } = finished;
+        let count = recipients.len();
+        *self.calls_in_flight(kind) -= 1;
         for (message, due) in report.retries.into_iter().rev() {
+            if message.reply.is_abandoned() {
+                continue;
+            }
             let recipient = self.queue.recipient(&message);
             if let Some(place) = recipients.iter().position(|other| *other == recipient) {
                 recipients.swap_remove(place);
             }
+            self.earliest_deadline = earlier(self.earliest_deadline, message.deadline);
             self.shared.queued.fetch_add(1, Ordering::Relaxed);
             self.queue.put_back(message, due);
         }
         for recipient in recipients {
             self.queue.release(recipient);
         }
-        let wait = report.usage.and_then(|usage| usage.regain_access);
-        if let Some(Usage { percent, .. }) = report.usage {
-            self.usage_percent = percent;
+        if let Some(percent) = report.usage_percent {
+            self.rates.note_usage(percent);
         }
-        match report.sign {
-            Some(Sign::Answered) => self.gate.answered(),
-            Some(Sign::Trouble) => self.gate.troubled(now),
-            Some(Sign::Throttled) => self.gate.throttled(wait, now),
-            Some(Sign::Stopped(error)) => self.stop(error, now),
-            None => {}
-        }
-        if wait.is_some() {
-            self.gate.throttled(wait, now);
-        }
-        self.tell_status();
+        self.gate.end_call(era, count, report.signs, now);
     }
 
-    fn stop(&mut self, error: SendError, now: Instant) {
-        tracing::error!(page.id = %self.page_id, reason = ?error.reason, "graph refuses everything of the page: it is suspended");
-        self.stopped_token = self.page().map(|page| page.access_token.clone());
-        self.gate.stopped(error, now);
-        self.tell_status();
-    }
-
-    fn mend(&mut self, why: &str) {
-        tracing::info!(page.id = %self.page_id, why, "the page sends again");
-        self.stopped_token = None;
-        self.gate.mended();
-        self.tell_status();
+    fn calls_in_flight(&mut self, kind: Kind) -> &mut usize {
+        let [media, other] = &mut self.calls_in_flight;
+        match kind {
+            Kind::Media => media,
+            Kind::Other => other,
+        }
     }
 
     fn page(&self) -> Option<Arc<Page>> {
@@ -244,23 +191,26 @@ impl Lane {
             return wake;
         };
         wake = earlier(wake, self.look_at_suspension(&page, now));
-        self.set_paces(&page, now);
-        for (index, kind) in [Kind::Media, Kind::Other].into_iter().enumerate() {
-            while let Some(batch) = self.next_batch(index, kind, now, &mut wake) {
-                self.start_call(page.clone(), batch);
+        wake = earlier(wake, self.look_at_share(now));
+        self.rates.refresh(&page, now);
+        for kind in Kind::ALL {
+            while let Some((batch, number)) = self.next_batch(kind, now, &mut wake) {
+                self.start_call(page.clone(), batch, kind, number);
             }
         }
         wake
     }
 
-    /// A suspended page refuses what waits, and is tried again by and by.
+    /// A suspended page refuses what waits. Its token is tried by and by, and a new one at once.
     fn look_at_suspension(&mut self, page: &Arc<Page>, now: Instant) -> Option<Instant> {
-        let (Standing::Suspended { error, until }, _) = self.gate.standing() else { return None };
+        let Standing::Suspended { error, until } = self.gate.standing() else {
+            self.refused_token = None;
+            return None;
+        };
         let (error, until) = (error.clone(), *until);
-        let was_replaced =
-            |token: &secrecy::SecretString| token.expose_secret() != page.access_token.expose_secret();
-        if self.stopped_token.as_ref().is_some_and(was_replaced) {
-            self.mend("its token was replaced");
+        if *self.refused_token.get_or_insert_with(|| page.token_digest()) != page.token_digest() {
+            tracing::info!(page.id = %self.page_id, "the page's token was replaced");
+            self.gate.token_replaced();
             return None;
         }
         self.refuse_waiting(&error);
@@ -274,72 +224,89 @@ impl Lane {
                 }
             });
         }
-        Some(now + SUSPENDED_LOOK)
+        Some(now + SUSPENDED_LOOK_INTERVAL)
     }
 
-    /// The page's rates as they are configured now, less what Graph's usage headers ask for.
-    fn set_paces(&mut self, page: &Page, now: Instant) {
-        // Down to a tenth of the rate as the budget runs out.
-        let left = (100.0 - self.usage_percent) / (100.0 - USAGE_SLOW_PERCENT);
-        let factor = left.clamp(0.1, 1.0);
-        let rates = [page.media_rate_per_second, page.rate_per_second].map(|rate| f64::from(rate) * factor);
-        let paces = self.paces.get_or_insert_with(|| rates.map(|rate| Pace::new(rate, now)));
-        for (pace, rate) in paces.iter_mut().zip(rates) {
-            pace.set_rate(rate, now);
+    /// Without a share nothing can be sent. If that is because the ledger is away, what it would have to record need not
+    /// wait for it.
+    fn look_at_share(&mut self, now: Instant) -> Option<Instant> {
+        let until = self.rates.share_until()?;
+        if now < until {
+            return Some(until).filter(|_| self.shared.queued.load(Ordering::Relaxed) > 0);
         }
+        if !self.context.ledger.is_ready() {
+            let away = SendError::new(
+                Reason::LedgerUnavailable,
+                "nothing was sent, because the ledger that replicas share is away",
+            );
+            let recorded = self.queue.take_out(|queued| queued.claim.is_some());
+            self.refuse(recorded, &away);
+        }
+        None
     }
 
-    /// What to send now, if anything. Unary messages never share a batch with bulk ones: they would wait for all of its
-    /// answers.
+    /// What to send now, if anything, and the number that the pace knows it by. Unary messages never share a batch with
+    /// bulk ones: they would wait for all of its answers.
     fn next_batch(
         &mut self,
-        index: usize,
         kind: Kind,
         now: Instant,
         wake: &mut Option<Instant>,
-    ) -> Option<Vec<Queued>> {
-        let pace = self.paces.as_mut()?.get_mut(index)?;
+    ) -> Option<(Vec<Queued>, u64)> {
         let (unary, bulk) = (self.queue.unary_waiting(kind), self.queue.bulk_waiting(kind));
-        let slots = if unary > 0 {
-            PAGE_CALLS_IN_FLIGHT_MAX
+        let (rank, waiting, slots) = if unary > 0 {
+            (Rank::Unary, unary, PAGE_CALLS_IN_FLIGHT_MAX)
         } else {
-            PAGE_CALLS_IN_FLIGHT_MAX - PAGE_CALLS_UNARY_RESERVED
+            (Rank::Bulk, bulk, PAGE_CALLS_IN_FLIGHT_MAX - PAGE_CALLS_UNARY_RESERVED)
         };
-        if unary + bulk == 0 || self.calls_in_flight >= slots {
+        if waiting == 0 || *self.calls_in_flight(kind) >= slots {
             return None;
         }
-        let gate = self.gate.allows(self.calls_in_flight, now);
+        let gate = self.gate.allows(now);
         if gate == 0 {
-            *wake = earlier(*wake, self.gate.opens_at().filter(|at| *at > now));
+            *wake = earlier(*wake, self.gate.opens_at());
             return None;
         }
-        let wanted = if unary > 0 { 1 } else { bulk.min(pace.collected()) };
-        let count = pace.available(wanted, now).min(gate).min(BATCH_SIZE_MAX);
+        let pace = self.rates.pace(kind);
+        let wanted = match rank {
+            Rank::Unary => 1,
+            Rank::Bulk => bulk.min(pace.collected()),
+        };
+        let count = pace.available(rank, wanted, now).min(gate).min(BATCH_SIZE_MAX);
         if count == 0 {
-            *wake = earlier(*wake, Some(pace.ready_at(wanted, now)));
+            *wake = earlier(*wake, pace.ready_at(rank, wanted, now));
             return None;
         }
-        let batch =
-            if unary > 0 { self.queue.take_unary(kind, count) } else { self.queue.take_bulk(kind, count) };
-        pace.take(batch.len(), now);
-        Some(batch)
+        let batch = match rank {
+            Rank::Unary => self.queue.take_unary(kind, count),
+            Rank::Bulk => self.queue.take_bulk(kind, count),
+        };
+        let number = self.rates.pace(kind).take(batch.len());
+        Some((batch, number))
     }
 
-    fn start_call(&mut self, page: Arc<Page>, messages: Vec<Queued>) {
+    fn start_call(&mut self, page: Arc<Page>, messages: Vec<Queued>, kind: Kind, number: u64) {
         let count = messages.len();
-        self.calls_in_flight += 1;
+        *self.calls_in_flight(kind) += 1;
         self.shared.queued.fetch_sub(count, Ordering::Relaxed);
         self.shared.in_flight.fetch_add(count, Ordering::Relaxed);
+        let recipients = messages.iter().map(|message| self.queue.recipient(message)).collect();
+        let era = self.gate.begin_call(count);
         let mut finish = Finish {
-            recipients: messages.iter().map(|message| self.queue.recipient(message)).collect(),
-            report: Report::default(),
+            finished: Some(Finished { recipients, kind, era, report: Report::default() }),
+            taken: Some((kind, number)),
             count,
             shared: self.shared.clone(),
             lane: self.commands.clone(),
         };
         let context = self.context.clone();
-        tokio::spawn(async move {
-            finish.report = call::run(&context, &page, &finish.shared.retries, messages).await;
+        self.context.calls.spawn(async move {
+            let shared = finish.shared.clone();
+            let report =
+                call::run(&context, &page, &shared.retries, messages, |count| finish.began(count)).await;
+            if let Some(finished) = &mut finish.finished {
+                finished.report = report;
+            }
             drop(finish);
         });
     }
@@ -351,15 +318,16 @@ impl Lane {
         }
         let expired = self.queue.take_out(|queued| queued.deadline.is_some_and(|deadline| deadline <= now));
         let error = match self.gate.standing() {
-            (Standing::Paused { error, until }, _) => {
+            Standing::Paused { error, until } => {
                 SendError { retry_after: Some(until.saturating_duration_since(now)), ..error.clone() }
             }
-            (Standing::Open | Standing::Suspended { .. }, _) => {
+            Standing::Open | Standing::Suspended { .. } => {
                 SendError::new(Reason::Expired, "the message was not sent before its deadline")
             }
         };
         self.refuse(expired, &error);
-        self.earliest_deadline = self.queue.earliest_deadline();
+        self.earliest_deadline =
+            self.queue.earliest_deadline().map(|deadline| deadline.max(now + EXPIRY_INTERVAL_MIN));
         self.earliest_deadline
     }
 
@@ -375,10 +343,29 @@ impl Lane {
         }
     }
 
-    fn tell_status(&self) {
-        let (standing, since) = self.gate.standing();
-        let status = PageStatus { standing: standing.clone(), since: Some(since), ..PageStatus::default() };
-        *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
+    /// Lets others know of a change of the page's standing.
+    fn tell_standing(&mut self) {
+        if self.told_era == Some(self.gate.era()) {
+            return;
+        }
+        let (standing, since) = (self.gate.standing().clone(), Some(self.gate.since()));
+        let page_id = &*self.page_id;
+        match &standing {
+            Standing::Suspended { error, .. } => {
+                tracing::error!(page.id = page_id, reason = ?error.reason, "graph refuses everything of the page: it is suspended");
+            }
+            Standing::Paused { error, .. } => {
+                tracing::warn!(page.id = page_id, reason = ?error.reason, "the page pauses");
+            }
+            Standing::Open if self.told_era.is_some() => {
+                tracing::info!(page.id = page_id, "the page sends again");
+            }
+            Standing::Open => {}
+        }
+        *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) =
+            PageStatus { standing, since, ..PageStatus::default() };
+        self.told_era = Some(self.gate.era());
+        self.context.share_now.notify_one();
     }
 }
 

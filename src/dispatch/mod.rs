@@ -2,6 +2,10 @@
 //!
 //! A lane picks, a call sends and answers. Whoever queued a message gets exactly one [`Outcome`] for it, and may
 //! leave before that.
+//!
+//! The map: `lane` is the loop; it asks `queue` who is next, `gate` whether the page may send at all, `rates` (one
+//! `pacing` per kind of message) whether it may now. `call` asks `retry` what becomes of a message that was not sent.
+//! `replicas` shares all that with other processes.
 
 mod call;
 mod gate;
@@ -9,6 +13,8 @@ mod lane;
 mod pacing;
 mod queue;
 mod queued;
+mod rates;
+mod replicas;
 mod retry;
 
 use std::collections::HashMap;
@@ -16,8 +22,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+pub use call::recorded;
 pub use gate::Standing;
 pub use queued::{BulkItemId, Queued, Reply, Source};
 
@@ -31,9 +40,13 @@ use crate::pages::Pages;
 #[derive(Debug)]
 pub struct Dispatcher {
     context: Arc<Context>,
-    lanes: Mutex<HashMap<String, lane::Handle>>,
+    lanes: Arc<Lanes>,
     bulk_number: AtomicU64,
+    started: SystemTime,
 }
+
+/// The lanes of the pages that something was sent for, by page id.
+type Lanes = Mutex<HashMap<String, lane::Handle>>;
 
 /// What every lane and call shares.
 #[derive(Debug)]
@@ -42,6 +55,10 @@ struct Context {
     graph: Arc<Client>,
     ledger: Ledger,
     draining: CancellationToken,
+    /// The calls under way.
+    calls: TaskTracker,
+    /// Told when shares must be asked for before it is time.
+    share_now: Notify,
 }
 
 /// How a page fares.
@@ -49,7 +66,7 @@ struct Context {
 pub struct PageStatus {
     /// Whether it sends.
     pub standing: Standing,
-    /// Since when; `None` if it has sent nothing yet.
+    /// Since when.
     pub since: Option<SystemTime>,
     /// Messages that wait to be sent.
     pub queued: usize,
@@ -60,11 +77,20 @@ pub struct PageStatus {
 impl Dispatcher {
     /// A dispatcher that starts nothing new once `draining` is cancelled: what waits then ends as not sent.
     pub fn new(pages: Arc<Pages>, graph: Arc<Client>, ledger: Ledger, draining: CancellationToken) -> Self {
-        Self {
-            context: Arc::new(Context { pages, graph, ledger, draining }),
-            lanes: Mutex::default(),
-            bulk_number: AtomicU64::default(),
+        let (calls, share_now) = (TaskTracker::new(), Notify::new());
+        let is_shared = ledger.is_shared();
+        let context = Arc::new(Context { pages, graph, ledger, draining, calls, share_now });
+        let lanes = Arc::<Lanes>::default();
+        if is_shared {
+            tokio::spawn(replicas::run(context.clone(), Arc::downgrade(&lanes)));
         }
+        Self { context, lanes, bulk_number: AtomicU64::default(), started: SystemTime::now() }
+    }
+
+    /// Waits for the calls under way, once nothing new is started: what they bring is on record then.
+    pub async fn finish(&self) {
+        self.context.calls.close();
+        self.context.calls.wait().await;
     }
 
     /// A number for a new bulk stream, unique in this process.
@@ -92,6 +118,12 @@ impl Dispatcher {
         })
     }
 
+    /// True if messages of a page have to wait before they are sent.
+    pub fn holds_back(&self, page_id: &str) -> bool {
+        let status = self.status(page_id);
+        status.queued > 0 || status.standing != Standing::Open
+    }
+
     /// Drops what waits of a bulk whose stream has gone; what is being sent is finished.
     pub fn cancel_bulk(&self, page_id: &str, bulk_number: u64) {
         self.lane(page_id).cancel_bulk(bulk_number);
@@ -100,7 +132,8 @@ impl Dispatcher {
     /// How a page fares.
     pub fn status(&self, page_id: &str) -> PageStatus {
         let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.get(page_id).map(lane::Handle::status).unwrap_or_default()
+        let status = lanes.get(page_id).map(lane::Handle::status).unwrap_or_default();
+        PageStatus { since: status.since.or(Some(self.started)), ..status }
     }
 
     fn lane(&self, page_id: &str) -> lane::Handle {
@@ -108,7 +141,7 @@ impl Dispatcher {
         if let Some(lane) = lanes.get(page_id) {
             return lane.clone();
         }
-        let lane = lane::Handle::start(page_id, self.context.clone());
+        let lane = lane::start(page_id, self.context.clone());
         lanes.insert(page_id.to_owned(), lane.clone());
         lane
     }

@@ -2,6 +2,9 @@
 //!
 //! A token bucket alone lets its whole capacity go on top of a second's worth of tokens. Meta counts calls per
 //! second, so what was sent in the last second is counted too, and nothing may go beyond the rate.
+//!
+//! Unary messages may overdraw the bucket a little, and bulk ones leave a little of the window to them: a bulk that uses
+//! up a page's rate hardly delays them.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -9,176 +12,200 @@ use std::time::{Duration, Instant};
 use crate::limits::BATCH_SIZE_MAX;
 
 /// The bucket's share of the rate. What it leaves lets the flow even out again after a burst.
-const FLOW: f64 = 0.993;
+const FLOW: f64 = 0.9925;
 /// Length of the window that is counted: a second, and what the network may close up between two sends.
-const WINDOW: Duration = Duration::from_millis(1005);
-/// Bulk messages are collected for this long when the rate holds them back, so that they share calls and leave
-/// tokens for unary ones.
+const WINDOW: Duration = Duration::from_millis(1003);
+/// Bulk messages are collected for this long when the rate holds them back, so that they share calls.
 const COLLECT: Duration = Duration::from_millis(20);
+/// Share of a second's messages that unary ones may take before the bucket has them.
+const OVERDRAFT: f64 = 0.02;
+/// Share of the window that bulk messages leave to unary ones: a little always, and more while there are some.
+const RESERVED: f64 = 1.0 / 300.0;
+const RESERVED_WHILE_UNARY: f64 = 0.01;
+/// How long there are unary messages after the last one.
+const UNARY_MEMORY: Duration = Duration::from_secs(10);
+
+/// Who wants to send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    Unary,
+    Bulk,
+}
 
 /// The pace of one kind of message on one page.
 #[derive(Debug)]
 pub(super) struct Pace {
-    /// Messages per second; 0 for no limit.
-    rate_per_second: f64,
+    /// Messages per second; `None` for no limit.
+    rate_per_second: Option<f64>,
     tokens: f64,
     refilled: Instant,
-    /// When messages went out during the last window, and how many.
-    sent: VecDeque<(Instant, usize)>,
+    /// What went out during the last window, in the order it was taken.
+    sent: VecDeque<Sent>,
     sent_in_window: usize,
+    /// Number of the first of them.
+    first_number: u64,
+    /// When a unary message last asked.
+    unary_asked: Option<Instant>,
+    /// Something had to wait since [`Pace::wanted`] was last asked.
+    held_back: bool,
+}
+
+/// Messages that went together.
+#[derive(Debug)]
+struct Sent {
+    count: usize,
+    /// When their call began; `None` as long as it has not.
+    at: Option<Instant>,
 }
 
 impl Pace {
     /// A pace that starts with a full bucket.
-    pub(super) fn new(rate_per_second: f64, now: Instant) -> Self {
-        let mut pace =
-            Self { rate_per_second, tokens: 0.0, refilled: now, sent: VecDeque::new(), sent_in_window: 0 };
-        pace.tokens = pace.capacity();
+    pub(super) fn new(rate_per_second: Option<f64>, now: Instant) -> Self {
+        let mut pace = Self {
+            rate_per_second,
+            tokens: 0.0,
+            refilled: now,
+            sent: VecDeque::new(),
+            sent_in_window: 0,
+            first_number: 0,
+            unary_asked: None,
+            held_back: false,
+        };
+        pace.tokens = rate_per_second.map_or(0.0, capacity);
         pace
     }
 
     /// Changes the rate; what was sent stays counted.
-    pub(super) fn set_rate(&mut self, rate_per_second: f64, now: Instant) {
-        if rate_per_second != self.rate_per_second {
-            self.refill(now);
-            self.rate_per_second = rate_per_second;
-            self.tokens = self.tokens.min(self.capacity());
+    pub(super) fn set_rate(&mut self, rate_per_second: Option<f64>, now: Instant) {
+        if rate_per_second == self.rate_per_second {
+            return;
         }
+        self.refill(now);
+        self.tokens = match (self.rate_per_second, rate_per_second) {
+            (_, None) => 0.0,
+            (None, Some(rate)) => capacity(rate),
+            (Some(_), Some(rate)) => self.tokens.min(capacity(rate)),
+        };
+        self.rate_per_second = rate_per_second;
     }
 
     /// How many tokens a bulk waits for before it sends.
     pub(super) fn collected(&self) -> usize {
-        ((self.rate_per_second * COLLECT.as_secs_f64()) as usize).clamp(1, BATCH_SIZE_MAX)
+        let rate = self.rate_per_second.unwrap_or_default();
+        ((rate * COLLECT.as_secs_f64()) as usize).clamp(1, BATCH_SIZE_MAX)
     }
 
-    /// How many messages may go now: none before the bucket holds `wanted` tokens.
-    pub(super) fn available(&mut self, wanted: usize, now: Instant) -> usize {
-        if self.rate_per_second <= 0.0 {
-            return usize::MAX;
-        }
+    /// How many messages may go now: none before there are tokens for `wanted`.
+    pub(super) fn available(&mut self, rank: Rank, wanted: usize, now: Instant) -> usize {
+        let Some(rate) = self.rate_per_second else { return usize::MAX };
         self.refill(now);
         self.forget(now);
-        let tokens = self.tokens as usize;
-        if tokens < wanted { 0 } else { tokens.min(self.window_limit().saturating_sub(self.sent_in_window)) }
-    }
-
-    /// Notes that messages go out now.
-    pub(super) fn take(&mut self, count: usize, now: Instant) {
-        if self.rate_per_second <= 0.0 || count == 0 {
-            return;
+        if rank == Rank::Unary {
+            self.unary_asked = Some(now);
         }
-        self.tokens -= count as f64;
-        self.sent.push_back((now, count));
-        self.sent_in_window += count;
+        let tokens = (self.tokens + overdraft(rank, rate)) as usize;
+        let available = tokens.min(self.window_limit(rank, rate, now).saturating_sub(self.sent_in_window));
+        if available == 0 || tokens < wanted {
+            self.held_back = true;
+            return 0;
+        }
+        available
     }
 
-    /// When messages may go that have to wait for `wanted` tokens now.
-    pub(super) fn ready_at(&self, wanted: usize, now: Instant) -> Instant {
-        let missing = (wanted as f64 - self.tokens).max(0.0);
-        let rate = (self.rate_per_second * FLOW).max(0.001);
-        let by_bucket = now + Duration::from_secs_f64(missing / rate);
-        match self.sent.front() {
-            Some((sent_at, _)) if self.sent_in_window >= self.window_limit() => {
-                by_bucket.max(*sent_at + WINDOW)
-            }
-            _ => by_bucket,
+    /// Notes that messages are about to go, and answers under which number [`Pace::began`] is told when they do. Until
+    /// then, and for a window from then on, they are counted.
+    pub(super) fn take(&mut self, count: usize) -> u64 {
+        let number = self.first_number + self.sent.len() as u64;
+        if self.rate_per_second.is_some() {
+            self.tokens -= count as f64;
+            self.sent.push_back(Sent { count, at: None });
+            self.sent_in_window += count;
+        }
+        number
+    }
+
+    /// The call of what was taken under this number begins, with `count` of the messages: the others need not be sent.
+    pub(super) fn began(&mut self, number: u64, count: usize, at: Instant) {
+        let index = number.checked_sub(self.first_number).and_then(|index| usize::try_from(index).ok());
+        if let Some(sent) = index.and_then(|index| self.sent.get_mut(index)).filter(|sent| sent.at.is_none())
+        {
+            let spared = sent.count.saturating_sub(count);
+            sent.count -= spared;
+            sent.at = Some(at);
+            self.sent_in_window -= spared;
+            self.tokens += spared as f64;
         }
     }
 
-    /// Tokens that the bucket holds at most: a tenth of a second's worth, and no more than two batches.
-    fn capacity(&self) -> f64 {
-        (self.rate_per_second * 0.1).clamp(1.0, 2.0 * BATCH_SIZE_MAX as f64)
+    /// When messages may go that have to wait for `wanted` tokens now. `None` if time alone does not tell.
+    pub(super) fn ready_at(&self, rank: Rank, wanted: usize, now: Instant) -> Option<Instant> {
+        let rate = self.rate_per_second.filter(|rate| *rate > 0.0)?;
+        let missing = (wanted as f64 - overdraft(rank, rate) - self.tokens).max(0.0);
+        let by_bucket = now + Duration::from_secs_f64(missing / (rate * FLOW));
+        if self.sent_in_window < self.window_limit(rank, rate, now) {
+            return Some(by_bucket);
+        }
+        let first = self.sent.front().and_then(|sent| sent.at)?;
+        Some(by_bucket.max(first + window(rate)))
     }
 
-    fn window_limit(&self) -> usize {
-        (self.rate_per_second as usize).max(1)
+    /// Messages per second that it could use: its whole rate if something had to wait, or a little more than it sends.
+    pub(super) fn wanted(&mut self, rate: f64, now: Instant) -> f64 {
+        self.forget(now);
+        if std::mem::take(&mut self.held_back) {
+            return rate;
+        }
+        (self.sent_in_window as f64 * 1.2 + 2.0).min(rate)
+    }
+
+    /// Messages that may go in one window. A replica's share of a rate need not be a whole number.
+    fn window_limit(&self, rank: Rank, rate: f64, now: Instant) -> usize {
+        let is_recent = |asked: Instant| now.saturating_duration_since(asked) < UNARY_MEMORY;
+        let reserved = match rank {
+            Rank::Unary => 0.0,
+            Rank::Bulk if self.unary_asked.is_some_and(is_recent) => rate * RESERVED_WHILE_UNARY,
+            Rank::Bulk => rate * RESERVED,
+        };
+        (rate.ceil() - reserved.floor()) as usize
     }
 
     fn refill(&mut self, now: Instant) {
+        let Some(rate) = self.rate_per_second else { return };
         let elapsed = now.saturating_duration_since(self.refilled);
-        self.tokens =
-            (self.tokens + elapsed.as_secs_f64() * self.rate_per_second * FLOW).min(self.capacity());
+        self.tokens = (self.tokens + elapsed.as_secs_f64() * rate * FLOW).min(capacity(rate));
         self.refilled = now;
     }
 
     fn forget(&mut self, now: Instant) {
-        while let Some((sent_at, count)) = self.sent.front().copied()
-            && now.saturating_duration_since(sent_at) >= WINDOW
+        let Some(rate) = self.rate_per_second else { return };
+        let window = window(rate);
+        while let Some(Sent { count, at: Some(at) }) = self.sent.front()
+            && now.saturating_duration_since(*at) >= window
         {
-            self.sent.pop_front();
             self.sent_in_window -= count;
+            self.sent.pop_front();
+            self.first_number += 1;
         }
     }
+}
+
+/// Tokens that the bucket holds at most: a tenth of a second's worth, and no more than two batches.
+fn capacity(rate: f64) -> f64 {
+    if rate > 0.0 { (rate * 0.1).clamp(1.0, 2.0 * BATCH_SIZE_MAX as f64) } else { 0.0 }
+}
+
+/// Tokens below zero that messages of this rank may use.
+fn overdraft(rank: Rank, rate: f64) -> f64 {
+    match rank {
+        Rank::Unary if rate > 0.0 => (rate * OVERDRAFT).max(1.0),
+        Rank::Unary | Rank::Bulk => 0.0,
+    }
+}
+
+/// The window in which a rate's whole number of messages may go.
+fn window(rate: f64) -> Duration {
+    if rate > 0.0 { WINDOW.mul_f64((rate.ceil() / rate).min(1000.0)) } else { WINDOW }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Sends as fast as the pace allows for a minute; answers when how many went out.
-    fn a_minute(rate: f64, collect: impl Fn(&Pace) -> usize) -> Vec<(Duration, usize)> {
-        let start = Instant::now();
-        let mut now = start;
-        let mut pace = Pace::new(rate, start);
-        let mut sent = Vec::new();
-        while now - start < Duration::from_secs(60) {
-            let wanted = collect(&pace);
-            match pace.available(wanted, now).min(BATCH_SIZE_MAX) {
-                // Timers are late, never early.
-                0 => now = pace.ready_at(wanted, now) + Duration::from_micros(100),
-                count => {
-                    pace.take(count, now);
-                    sent.push((now - start, count));
-                }
-            }
-        }
-        sent
-    }
-
-    #[test]
-    fn a_rate_is_held_within_one_percent_and_no_second_exceeds_it() {
-        for rate in [1.0, 10.0, 40.0, 300.0, 1000.0, 5000.0] {
-            for is_bulk in [true, false] {
-                let sent = a_minute(rate, |pace| if is_bulk { pace.collected() } else { 1 });
-                let total: usize = sent.iter().map(|(_, count)| count).sum();
-                let expected = rate * 60.0;
-                assert!(
-                    (expected * 0.99..=expected * 1.01).contains(&(total as f64)),
-                    "{rate}/s: {total} in a minute"
-                );
-                let (mut first, mut in_window) = (0, 0);
-                for (at, count) in &sent {
-                    in_window += count;
-                    while sent[first].0 + Duration::from_secs(1) <= *at {
-                        in_window -= sent[first].1;
-                        first += 1;
-                    }
-                    assert!(in_window as f64 <= rate, "{rate}/s: {in_window} in the second before {at:?}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_pause_is_not_made_up_for_by_a_burst() {
-        let start = Instant::now();
-        let mut pace = Pace::new(300.0, start);
-        let later = start + Duration::from_secs(3600);
-        assert_eq!(pace.available(1, later), 30, "a tenth of a second's worth");
-        pace.take(30, later);
-        assert_eq!(pace.available(1, later), 0);
-    }
-
-    #[test]
-    fn no_rate_is_no_limit_and_a_new_rate_holds_at_once() {
-        let now = Instant::now();
-        let mut pace = Pace::new(0.0, now);
-        pace.take(1_000_000, now);
-        assert_eq!(pace.available(1, now), usize::MAX);
-        pace.set_rate(10.0, now);
-        assert_eq!(pace.available(1, now), 1);
-        pace.take(1, now);
-        assert_eq!(pace.available(1, now), 0);
-        assert!(pace.ready_at(1, now) > now);
-    }
-}
+mod tests;

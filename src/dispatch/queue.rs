@@ -24,6 +24,9 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Media first: it is rarer.
+    pub(super) const ALL: [Self; 2] = [Self::Media, Self::Other];
+
     fn of(message: &Queued) -> Self {
         match message.message.action.as_ref() {
             Action::Media { media, .. } => match media.media_type {

@@ -64,6 +64,15 @@ impl Reply {
         self.deliver(outcome);
     }
 
+    /// True if nobody waits for the outcome any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        match &self.0 {
+            Some(ReplyTo::Unary(sender)) => sender.is_closed(),
+            Some(ReplyTo::Bulk(_, sender)) => sender.is_closed(),
+            None => true,
+        }
+    }
+
     fn deliver(&mut self, outcome: Outcome) {
         match self.0.take() {
             Some(ReplyTo::Unary(sender)) => drop(sender.send(outcome)),

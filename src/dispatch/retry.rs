@@ -20,10 +20,11 @@ impl Default for RetryBudget {
 }
 
 impl RetryBudget {
-    /// A message was sent.
-    pub(super) fn earn(&self) {
+    /// So many messages were sent.
+    pub(super) fn earn(&self, count: usize) {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut sends = self.sends.lock().unwrap_or_else(PoisonError::into_inner);
-        *sends = (*sends + 1).min(RETRIES_SPARE * SENDS_PER_RETRY);
+        *sends = sends.saturating_add(count).min(RETRIES_SPARE * SENDS_PER_RETRY);
     }
 
     /// Pays for a retry, if there is enough left.
@@ -71,7 +72,7 @@ pub(super) fn decide(
 
 /// Exponential, with full jitter: retries of many messages spread out.
 fn delay(attempts: u32) -> Duration {
-    let longest = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(attempts)).min(RETRY_MAX);
+    let longest = RETRY_FIRST.saturating_mul(2_u32.saturating_pow(attempts.saturating_sub(1))).min(RETRY_MAX);
     longest.mul_f64(fastrand::f64())
 }
 
@@ -104,7 +105,7 @@ mod tests {
         let tries =
             (0..1000).filter(|_| decide(Disposition::Transient, 1, None, &budget, now) != Retry::No).count();
         assert_eq!(tries, RETRIES_SPARE as usize);
-        (0..SENDS_PER_RETRY).for_each(|_| budget.earn());
+        budget.earn(SENDS_PER_RETRY as usize);
         assert!(
             matches!(decide(Disposition::Transient, 1, None, &budget, now), Retry::At(_)),
             "sends pay for retries"

@@ -34,8 +34,10 @@
 //! Rows hold outcomes, not content: no text, no recipient, no token.
 //!
 //! The map: [`Ledger`] asks the `writer`, the one task that writes, in groups; `store` says what a database must do and
-//! what rows mean; `sqlite` and `postgres` do it; `outcome` is the stored form of an outcome.
+//! what rows mean; `sqlite` and `postgres` do it; `outcome` is the stored form of an outcome. `budget` is what replicas
+//! share beside the record: the pages' rates.
 
+mod budget;
 mod error;
 mod json;
 mod outcome;
@@ -52,6 +54,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use budget::{Ask, Demand, Grant, PageStanding, PageState};
 pub use error::LedgerError;
 pub use record::{BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, Settlement, State, Ticket};
 
@@ -136,6 +139,16 @@ impl Ledger {
         Ok(granted.take())
     }
 
+    /// What claims would find that need not be claimed any more: an outcome that stands, or another request under the
+    /// same id. In the same order; `None` for what must be claimed. Claims nothing.
+    ///
+    /// # Errors
+    /// If the ledger is away.
+    pub async fn look_up(&self, claims: &[Claim]) -> std::result::Result<Vec<Option<Claimed>>, LedgerError> {
+        let rows = self.store.find(claims).await.map_err(|error| error.at(self.store.name()))?;
+        Ok(store::judge_recorded(claims, rows))
+    }
+
     /// Settles messages that were claimed. It returns when that is on record.
     ///
     /// # Errors
@@ -176,6 +189,20 @@ impl Ledger {
     /// If the ledger is away.
     pub async fn results(&self, query: &ResultsQuery) -> std::result::Result<ResultsPage, LedgerError> {
         self.store.results(query).await.map_err(|error| error.at(self.store.name()))
+    }
+
+    /// True if other processes may send for the same pages.
+    pub fn is_shared(&self) -> bool {
+        self.store.is_shared()
+    }
+
+    /// Takes this process's shares of pages' rates, tells what it found out about the pages, and hears what others did.
+    /// In the order of the asks; nothing if [`Ledger::is_shared`] is false.
+    ///
+    /// # Errors
+    /// If the ledger is away. Shares that were taken before then end with their lease.
+    pub async fn share(&self, asks: &[Ask]) -> std::result::Result<Vec<Grant>, LedgerError> {
+        self.store.share(asks).await.map_err(|error| error.at(self.store.name()))
     }
 
     /// True as long as messages can be claimed.

@@ -101,7 +101,8 @@ pub(super) fn read(state: State, time_ms: i64, json: Option<&str>) -> Outcome {
     }
 }
 
-fn read_error(json: Option<&str>, otherwise: Reason, sentence: &'static str) -> SendError {
+/// The error of a record; `sentence` says what it means.
+pub(super) fn read_error(json: Option<&str>, otherwise: Reason, sentence: &'static str) -> SendError {
     let record: Option<ErrorRecord> = json.and_then(|json| serde_json::from_str(json).ok());
     let reason = record.as_ref().and_then(|record| reason(&record.reason)).unwrap_or(otherwise);
     let Some(graph) = record.and_then(|record| record.graph) else {

@@ -3,6 +3,7 @@
 //! Each replica is an owner with a lease. A claim whose owner has none counts as unknown, for everyone and at once;
 //! nothing needs to mark it. A replica that is not sure of its lease claims nothing.
 
+mod budget;
 mod connect;
 mod lease;
 mod statements;
@@ -18,13 +19,14 @@ use tokio::sync::Mutex;
 
 use self::connect::{Address, within};
 use self::lease::Lease;
+use super::budget::{Ask, Grant};
 use super::error::Result;
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
 use super::rows::{Counts, bulk_record, results_page};
 use super::store::{Row, Store, Verdict, all_new, carry_out, judge, split};
-use crate::limits::{LEDGER_SWEEP_ROWS, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT};
+use crate::limits::{LEDGER_SWEEP_ROWS, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_LEASE, SHARE_TIMEOUT};
 
 /// A Postgres database.
 #[derive(Debug)]
@@ -110,11 +112,14 @@ async fn claim(connection: &mut PgConnection, number: ClaimNumber, claims: &[Cla
     if inserted.rows_affected() == claims.len() as u64 {
         return Ok(all_new(claims, number));
     }
-    let find = sqlx::query(statements::FIND).bind(keys.pages).bind(keys.bulks).bind(keys.ids);
-    let rows = find.fetch_all(&mut *connection).await?;
-    let verdicts = judge(claims, rows.iter().map(row).collect::<Result<_>>()?, number);
+    let verdicts = judge(claims, rows(connection, keys).await?, number);
     let taken = reclaim(connection, number, claims, &verdicts, now).await?;
     Ok(carry_out(claims, verdicts, number, |ordinal| taken.contains(&ordinal)))
+}
+
+async fn rows(connection: &mut PgConnection, keys: Keys<'_>) -> Result<Vec<Row>> {
+    let find = sqlx::query(statements::FIND).bind(keys.pages).bind(keys.bulks).bind(keys.ids);
+    find.fetch_all(connection).await?.iter().map(row).collect()
 }
 
 /// Takes over unknown messages and tells which; another replica may have been faster.
@@ -257,6 +262,14 @@ impl Store for PostgresStore {
         Ok(claimed)
     }
 
+    async fn find(&self, claims: &[Claim]) -> Result<Vec<Row>> {
+        within(POSTGRES_TIMEOUT, async {
+            let keys = claims.iter().map(|claim| &claim.key).collect();
+            rows(&mut *self.pool.acquire().await?, keys).await
+        })
+        .await
+    }
+
     async fn bulk(&self, page_id: &str, bulk_id: &str) -> Result<Option<BulkRecord>> {
         let query = sqlx::query_as::<_, Counts>(statements::BULK).bind(page_id).bind(bulk_id);
         let counts = within(POSTGRES_READ_TIMEOUT, async { Ok(query.fetch_all(&self.pool).await?) }).await?;
@@ -279,6 +292,7 @@ impl Store for PostgresStore {
         within(POSTGRES_TIMEOUT, async {
             let swept = swept.execute(&self.pool).await?.rows_affected();
             sqlx::query(statements::SWEEP_OWNERS).execute(&self.pool).await?;
+            sqlx::query(statements::SWEEP_SHARES).execute(&self.pool).await?;
             Ok(swept)
         })
         .await
@@ -297,15 +311,32 @@ impl Store for PostgresStore {
         .await
     }
 
+    fn is_shared(&self) -> bool {
+        true
+    }
+
+    async fn share(&self, asks: &[Ask]) -> Result<Vec<Grant>> {
+        let mut connection = within(SHARE_TIMEOUT, async { Ok(self.pool.acquire().await?) }).await?;
+        let share = budget::share(&mut connection, self.lease.owner(), SHARE_LEASE, asks);
+        let grants = within(SHARE_TIMEOUT, share).await;
+        if grants.is_err() {
+            // It may hold the lock that others wait for.
+            connection.close_on_drop();
+        }
+        grants
+    }
+
     fn heartbeat(&self) -> Option<Duration> {
         Some(self.lease.duration() / 3)
     }
 
-    /// Everyone sees at once that claims which are not settled are unknown.
+    /// Everyone sees at once that claims which are not settled are unknown, and that this replica's shares are free.
     async fn close(&self) {
-        let end = sqlx::query(statements::END_OWNER).bind(self.lease.owner());
-        if let Err(error) = within(POSTGRES_TIMEOUT, async { Ok(end.execute(&self.pool).await?) }).await {
-            tracing::warn!(ledger = self.name, %error, "the lease on the ledger ends by itself");
+        for statement in [statements::END_OWNER, statements::END_SHARES] {
+            let end = sqlx::query(statement).bind(self.lease.owner());
+            if let Err(error) = within(POSTGRES_TIMEOUT, async { Ok(end.execute(&self.pool).await?) }).await {
+                tracing::warn!(ledger = self.name, %error, "this replica's leases end by themselves");
+            }
         }
         if let Some(connection) = self.writer.lock().await.take() {
             drop(connection.close().await);

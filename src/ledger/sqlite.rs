@@ -60,7 +60,7 @@ impl SqliteStore {
         ClaimNumber::new(self.owner, 0).0
     }
 
-    async fn find(&self, connection: &mut SqliteConnection, claims: &[Claim]) -> Result<Vec<Row>> {
+    async fn rows(&self, connection: &mut SqliteConnection, claims: &[Claim]) -> Result<Vec<Row>> {
         let keys: Vec<_> =
             claims.iter().enumerate().map(|(ordinal, claim)| row(&claim.key, ordinal)).collect();
         let rows = sqlx::query(statements::FIND).bind(grouped(&keys)?).fetch_all(connection).await?;
@@ -97,7 +97,7 @@ impl SqliteStore {
         if inserted.rows_affected() == claims.len() as u64 {
             return Ok(all_new(claims, number));
         }
-        let verdicts = judge(claims, self.find(connection, claims).await?, number);
+        let verdicts = judge(claims, self.rows(connection, claims).await?, number);
         let is_reclaim = |verdict: &Verdict| matches!(verdict, Verdict::Reclaim(_));
         let reclaims = claims.iter().zip(&verdicts).filter(|(_, verdict)| is_reclaim(verdict));
         let rows: Vec<_> = reclaims.map(|(claim, _)| row(&claim.key, 0)).collect();
@@ -173,6 +173,11 @@ impl Store for SqliteStore {
         };
         transaction.commit().await?;
         Ok(claimed)
+    }
+
+    async fn find(&self, claims: &[Claim]) -> Result<Vec<Row>> {
+        let mut guard = self.reader.lock().await;
+        self.rows(opened(&mut guard)?, claims).await
     }
 
     async fn bulk(&self, page_id: &str, bulk_id: &str) -> Result<Option<BulkRecord>> {

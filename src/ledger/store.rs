@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::budget::{Ask, Grant};
 use super::error::Result;
 use super::outcome;
 use super::record::{
@@ -33,6 +34,9 @@ pub(super) trait Store: std::fmt::Debug + Send + Sync {
         claims: &[Claim],
     ) -> Result<Vec<Claimed>>;
 
+    /// The rows of the keys of claims, whoever has them; claims nothing.
+    async fn find(&self, claims: &[Claim]) -> Result<Vec<Row>>;
+
     async fn bulk(&self, page_id: &str, bulk_id: &str) -> Result<Option<BulkRecord>>;
 
     async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage>;
@@ -43,6 +47,16 @@ pub(super) trait Store: std::fmt::Debug + Send + Sync {
 
     /// Finds out whether it can be written, and renews what keeps its claims its own.
     async fn probe(&self) -> Result<()>;
+
+    /// Other processes may use it at the same time, and send for the same pages.
+    fn is_shared(&self) -> bool {
+        false
+    }
+
+    /// Takes shares of pages' rates, in the order of the asks; nothing if nobody else sends for them.
+    async fn share(&self, _asks: &[Ask]) -> Result<Vec<Grant>> {
+        Ok(Vec::new())
+    }
 
     /// How often [`Store::probe`] must be called, even if nothing is to be done.
     fn heartbeat(&self) -> Option<Duration>;
@@ -152,6 +166,23 @@ pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, number: ClaimNumber) -> Ve
         }
     });
     verdicts.collect()
+}
+
+/// What claims would find that need not be claimed any more: an outcome, or another request under the same id.
+pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Claimed>> {
+    let mut recorded: Vec<Option<Claimed>> = claims.iter().map(|_| None).collect();
+    for row in rows {
+        let (Some(claim), Some(found)) = (claims.get(row.ordinal), recorded.get_mut(row.ordinal)) else {
+            continue;
+        };
+        let is_resent = claim.resend_unknown && State::of_number(row.state) == State::Unknown;
+        if row.fingerprint != claim.fingerprint {
+            *found = Some(Claimed::Reused);
+        } else if !row.is_in_progress() && !is_resent {
+            *found = Some(Claimed::Settled(row.outcome()));
+        }
+    }
+    recorded
 }
 
 /// What the claims got. `has_taken` tells which of the [`Verdict::Reclaim`]s succeeded.

@@ -97,9 +97,10 @@ impl Account {
         }
     }
 
-    /// The same bulk, of which nobody was told anything yet.
-    pub fn afresh(&self) -> Self {
-        Self::new(&self.bulk_id, self.items.clone())
+    /// Some of the same bulk, of which nobody was told anything yet.
+    pub fn afresh(&self, is_meant: impl Fn(&str) -> bool) -> Self {
+        let items = self.items.iter().filter(|item| is_meant(&item.item_id)).cloned();
+        Self::new(&self.bulk_id, items.collect())
     }
 
     fn ids(&self) -> BTreeSet<&str> {

@@ -53,7 +53,8 @@ impl Service {
         let arguments = ["serve", "--listen", listen, "--graph-url", &stack.sandbox_url, "--ledger", &ledger];
         let in_flight = ["--bulk-in-flight-max", IN_FLIGHT_MAX];
         let mut serve = command(&[&arguments[..], &in_flight].concat());
-        let mut process = serve.env("PAGE_ACCESS_TOKEN", "t").spawn().unwrap();
+        serve.env("PAGE_ACCESS_TOKEN", "t").env("CONNECTOR_RATE_PER_SECOND", "0");
+        let mut process = serve.spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let line = wait_for(&mut lines, "listens").await;
         Self { process, _lines: lines, address: line.rsplit('=').next().unwrap().to_owned() }

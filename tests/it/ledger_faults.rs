@@ -67,7 +67,7 @@ async fn an_outcome_is_recorded_even_if_the_database_comes_back_too_late_for_its
 
 async fn the_schema_of_a_newer_version_is_refused(place: Place) {
     place.open().await.close().await;
-    place.execute("UPDATE ledger_migration SET version = 9000").await;
+    place.execute("UPDATE ledger_migration SET version = version + 9000").await;
     let error = Ledger::open(&place.url, Options::default()).await.unwrap_err();
     assert!(error.to_string().contains("a newer version of messenger-connector"), "{error}");
 }

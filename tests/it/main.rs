@@ -12,6 +12,7 @@ mod command;
 mod faults;
 mod harness;
 mod kill;
+mod lanes;
 mod ledger;
 mod ledger_bulk;
 mod ledger_faults;

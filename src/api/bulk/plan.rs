@@ -8,7 +8,6 @@ use prost_types::Struct;
 use crate::api::convert::{self, Draft, Rendering};
 use crate::api::pb;
 use crate::error::{SendError, Violations};
-use crate::limits::PATIENCE;
 use crate::message::{Action, Message, Options, check_together};
 use crate::template::Template;
 
@@ -19,7 +18,7 @@ pub(super) struct Plan {
     options: Option<PlannedOptions>,
     quick_reply_mapping: Option<pb::QuickReplyMapping>,
     /// Items are not sent after this.
-    pub(super) deadline: Instant,
+    pub(super) deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -57,7 +56,6 @@ impl Plan {
         }
         let deadline = start.expire_time.and_then(|expire_time| deadline(expire_time, &mut violations));
         if violations.is_empty() {
-            let deadline = deadline.unwrap_or_else(|| Instant::now() + PATIENCE);
             Ok(Self { action, options, quick_reply_mapping: mapping, deadline })
         } else {
             Err(violations.into_error())

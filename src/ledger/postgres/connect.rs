@@ -8,7 +8,7 @@ use sqlx::{ConnectOptions, Connection};
 
 use super::super::MIGRATIONS_TABLE;
 use super::super::error::{LedgerError, Result};
-use crate::limits::{POSTGRES_READ_CONNECTIONS_MAX, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT};
+use crate::limits::{POSTGRES_READ_CONNECTIONS_MAX, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_TIMEOUT};
 
 /// How to reach one database.
 #[derive(Clone, Debug)]
@@ -41,10 +41,16 @@ impl Address {
     /// Connections for everything else.
     pub(super) fn pool(&self) -> PgPool {
         let timeout_ms = POSTGRES_READ_TIMEOUT.as_millis().to_string();
+        let share_timeout_ms = SHARE_TIMEOUT.as_millis().to_string();
+        let options = self.0.clone().options([
+            ("statement_timeout", timeout_ms.as_str()),
+            // A replica that stops while it takes its shares must not keep others from taking theirs.
+            ("idle_in_transaction_session_timeout", share_timeout_ms.as_str()),
+        ]);
         PgPoolOptions::new()
             .max_connections(POSTGRES_READ_CONNECTIONS_MAX)
             .acquire_timeout(POSTGRES_TIMEOUT)
-            .connect_lazy_with(self.0.clone().options([("statement_timeout", timeout_ms)]))
+            .connect_lazy_with(options)
     }
 
     /// Brings the tables up to date; replicas that start together do so one after the other.

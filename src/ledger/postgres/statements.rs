@@ -116,3 +116,45 @@ pub(super) const SWEEP: &str = "
         ORDER BY claim_time LIMIT $2 FOR UPDATE SKIP LOCKED)
     DELETE FROM ledger_message AS message USING old
     WHERE message.page_id = old.page_id AND message.bulk_id = old.bulk_id AND message.id = old.id";
+
+/// One replica at a time, for the rest of the transaction.
+pub(super) const LOCK_SHARES: &str = "SELECT pg_advisory_xact_lock(7020184163528210540)";
+
+/// Owner, pages.
+pub(super) const OTHER_SHARES: &str = "
+    SELECT page_id, kind::bigint, owner, wanted, granted FROM page_share
+    WHERE page_id = ANY($2) AND owner <> $1 AND expires_at > clock_timestamp()";
+
+/// Owner, seconds, pages, kinds, wanted, granted.
+pub(super) const TAKE_SHARES: &str = "
+    INSERT INTO page_share (page_id, kind, owner, wanted, granted, expires_at)
+    SELECT page_id, kind, $1, wanted, granted, clock_timestamp() + make_interval(secs => $2)
+    FROM unnest($3::text[], $4::bigint[], $5::float8[], $6::float8[]) AS item (page_id, kind, wanted, granted)
+    ON CONFLICT (page_id, kind, owner) DO UPDATE
+    SET wanted = excluded.wanted, granted = excluded.granted, expires_at = excluded.expires_at";
+
+/// Owner, pages, states, errors, seconds from now, times, tokens.
+pub(super) const TELL_STANDINGS: &str = "
+    INSERT INTO page_standing (page_id, state, error, until, since, token, owner)
+    SELECT page_id, state, error::json, clock_timestamp() + make_interval(secs => wait), since, token, $1
+    FROM unnest($2::text[], $3::bigint[], $4::text[], $5::float8[], $6::bigint[], $7::bytea[])
+        AS item (page_id, state, error, wait, since, token)
+    ON CONFLICT (page_id) DO UPDATE
+    SET state = excluded.state, error = excluded.error, until = excluded.until, since = excluded.since,
+        token = excluded.token, owner = excluded.owner, version = excluded.version";
+
+/// Owner, pages, known versions.
+pub(super) const HEAR_STANDINGS: &str = "
+    SELECT standing.page_id, standing.state::bigint, standing.error::text,
+        greatest(extract(epoch FROM standing.until - clock_timestamp()), 0)::float8, standing.since, standing.token,
+        standing.version
+    FROM unnest($2::text[], $3::bigint[]) AS item (page_id, version)
+    JOIN page_standing AS standing ON standing.page_id = item.page_id
+    WHERE standing.owner <> $1 AND standing.version > item.version";
+
+/// Owner.
+pub(super) const END_SHARES: &str = "DELETE FROM page_share WHERE owner = $1";
+
+/// Shares of replicas that have gone.
+pub(super) const SWEEP_SHARES: &str =
+    "DELETE FROM page_share WHERE expires_at < clock_timestamp() - interval '1 minute'";

@@ -7,6 +7,7 @@ use super::*;
 use crate::error::{Outcome, Reason};
 use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, Ticket};
 use crate::ledger::sqlite::SqliteStore;
+use crate::ledger::store::Row;
 use crate::ledger::{Ledger, Options};
 
 /// What happens to a write.
@@ -51,6 +52,9 @@ impl Store for Unreliable {
             }
             Some(Mishap::Refused) => Err(LedgerError::refusal("refused")),
         }
+    }
+    async fn find(&self, claims: &[Claim]) -> Result<Vec<Row>> {
+        self.store.find(claims).await
     }
     async fn bulk(&self, page_id: &str, bulk_id: &str) -> Result<Option<BulkRecord>> {
         self.store.bulk(page_id, bulk_id).await

@@ -10,8 +10,10 @@ use crate::harness::{item, text_action};
 use crate::random::Random;
 
 /// Recipients that strike their own message only.
-const MESSAGE_FAULTS: [&str; 7] =
-    ["maybe-1357046", "server-500", "no-id", "null-in-batch", "transient-1", "throttle-1", "fail-551"];
+const MESSAGE_FAULTS: [&str; 6] =
+    ["maybe-1357046", "server-500", "no-id", "null-in-batch", "transient-1", "fail-551"];
+/// A recipient that makes the whole page pause for a second.
+const PAGE_FAULT: &str = "throttle-1";
 /// Recipients that strike the whole call.
 const CALL_FAULTS: [&str; 3] = ["reset-before", "reset-after", "reset-in-body"];
 
@@ -92,16 +94,19 @@ fn stop(random: &mut Random, items: usize) -> Stop {
 fn items(random: &mut Random, is_calm: bool) -> Vec<pb::BulkItem> {
     let count = 50 + random.below(350);
     let mut items: Vec<pb::BulkItem> = Vec::with_capacity(count);
+    let is_throttled = random.chance(30);
     for n in 0..count {
         let item_id = format!("item-{n}");
         let person = random.below(count);
         // It takes the other messages of its call with it, so few are enough.
         let strikes_call = !is_calm && random.below(count) < 3;
+        let strikes_page = is_throttled && random.below(count) == 0;
         let mut new = match random.below(100) {
             0..3 if n > 0 => items[random.below(n)].clone(),
             3..5 => pb::BulkItem { item_id, ..Default::default() },
             5..8 => item(&item_id, &format!("slow-20.{person}")),
             _ if strikes_call => item(&item_id, &format!("{}.{person}", random.pick(&CALL_FAULTS))),
+            _ if strikes_page => item(&item_id, &format!("{PAGE_FAULT}.{person}")),
             8..30 => {
                 let known = if is_calm { &MESSAGE_FAULTS[4..] } else { &MESSAGE_FAULTS[..] };
                 item(&item_id, &format!("{}.{person}", random.pick(known)))

@@ -1,0 +1,101 @@
+//! The rates at which one page may send right now: as configured, less what Graph's usage headers ask for, and of that
+//! this replica's share.
+
+use std::time::Instant;
+
+use super::pacing::Pace;
+use super::queue::Kind;
+use crate::ledger::Demand;
+use crate::limits::USAGE_SLOW_PERCENT;
+use crate::pages::{MEDIA_RATE_PER_SECOND_DEFAULT, Page, RATE_PER_SECOND_DEFAULT};
+
+/// Share of its rate that a page keeps when Graph's budget is used up, so that it learns when there is a new one.
+const SHARE_AT_FULL_USAGE: f64 = 0.1;
+
+/// The paces of a page's kinds of message.
+#[derive(Debug)]
+pub(super) struct Rates {
+    /// In the order of [`Kind::ALL`].
+    paces: [Pace; 2],
+    usage_percent: f64,
+    share: Share,
+}
+
+/// What this process may use of the page's rates.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Share {
+    /// All of it: nobody else sends for the page.
+    Whole,
+    /// As many messages per second of each kind, in the order of [`Kind::ALL`].
+    Part { rates: [f64; 2], until: Instant },
+}
+
+impl Rates {
+    pub(super) fn new(share: Share, now: Instant) -> Self {
+        // Each pace gets its rate before it is first asked.
+        Self { paces: [(); 2].map(|()| Pace::new(Some(0.0), now)), usage_percent: 0.0, share }
+    }
+
+    /// Takes the configuration as it is now.
+    pub(super) fn refresh(&mut self, page: &Page, now: Instant) {
+        let allowed = self.allowed(page);
+        let shares = match self.share {
+            Share::Whole => [f64::INFINITY; 2],
+            Share::Part { rates, until } if now < until => rates,
+            Share::Part { .. } => [0.0; 2],
+        };
+        for ((pace, allowed), share) in self.paces.iter_mut().zip(allowed).zip(shares) {
+            pace.set_rate(allowed.map(|allowed| allowed.min(share)), now);
+        }
+    }
+
+    pub(super) fn pace(&mut self, kind: Kind) -> &mut Pace {
+        let [media, other] = &mut self.paces;
+        match kind {
+            Kind::Media => media,
+            Kind::Other => other,
+        }
+    }
+
+    /// How full the page's budget with Graph is, in percent.
+    pub(super) fn note_usage(&mut self, percent: f64) {
+        self.usage_percent = percent;
+    }
+
+    /// When this replica's share lapses, if it has not the whole.
+    pub(super) fn share_until(&self) -> Option<Instant> {
+        match self.share {
+            Share::Whole => None,
+            Share::Part { until, .. } => Some(until),
+        }
+    }
+
+    pub(super) fn set_share(&mut self, share: Share) {
+        self.share = share;
+    }
+
+    /// What this process could use of the page's rates, in the order of [`Kind::ALL`]; `None` where there is no limit.
+    pub(super) fn demands(&mut self, page: &Page, now: Instant) -> [Option<Demand>; 2] {
+        let mut allowed = self.allowed(page).into_iter();
+        self.paces.each_mut().map(|pace| {
+            let rate = allowed.next().flatten()?;
+            Some(Demand { rate, wanted: pace.wanted(rate, now) })
+        })
+    }
+
+    /// Messages per second of all replicas together, in the order of [`Kind::ALL`]; `None` where there is no limit.
+    fn allowed(&self, page: &Page) -> [Option<f64>; 2] {
+        let left = (100.0 - self.usage_percent) / (100.0 - USAGE_SLOW_PERCENT);
+        let factor = left.clamp(SHARE_AT_FULL_USAGE, 1.0);
+        let configured = [
+            (page.media_rate_per_second, MEDIA_RATE_PER_SECOND_DEFAULT),
+            (page.rate_per_second, RATE_PER_SECOND_DEFAULT),
+        ];
+        configured.map(|(rate, default)| match rate {
+            0 if factor >= 1.0 => None,
+            // A page without a limit slows down from Meta's.
+            0 => Some(f64::from(default) * factor),
+            rate => Some(f64::from(rate) * factor),
+        })
+    }
+}

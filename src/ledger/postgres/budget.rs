@@ -1,0 +1,159 @@
+//! Shares of the pages' rates, and their standings, in one transaction for all pages of a replica.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection, Row as _};
+
+use super::statements;
+use crate::error::Reason;
+use crate::ledger::budget::{Ask, Grant, Other, PageStanding, PageState, allot};
+use crate::ledger::error::Result;
+use crate::ledger::outcome;
+use crate::ledger::record::{from_ms, to_ms};
+
+/// Takes this replica's shares, tells what it found out about pages, and hears what others did. Answers in the order of
+/// the asks.
+pub(super) async fn share(
+    connection: &mut PgConnection,
+    owner: i64,
+    lease: Duration,
+    asks: &[Ask],
+) -> Result<Vec<Grant>> {
+    let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+    sqlx::query(statements::LOCK_SHARES).execute(&mut *transaction).await?;
+    let rates = take_shares(&mut transaction, owner, lease, asks).await?;
+    tell_standings(&mut transaction, owner, asks).await?;
+    let mut heard = hear_standings(&mut transaction, owner, asks).await?;
+    transaction.commit().await?;
+    let grants = asks.iter().zip(rates).map(|(ask, rates)| {
+        let (standing, version) = heard
+            .remove(&*ask.page_id)
+            .map_or((None, ask.version), |(standing, version)| (Some(standing), version));
+        Grant { rates, standing, version }
+    });
+    Ok(grants.collect())
+}
+
+async fn take_shares(
+    connection: &mut PgConnection,
+    owner: i64,
+    lease: Duration,
+    asks: &[Ask],
+) -> Result<Vec<[Option<f64>; 2]>> {
+    let others = other_shares(connection, owner, asks).await?;
+    let (mut pages, mut kinds, mut wanted, mut granted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut rates = Vec::with_capacity(asks.len());
+    for ask in asks {
+        let mut of_page = [None; 2];
+        for ((kind, demand), rate) in (0_i64..).zip(&ask.demands).zip(&mut of_page) {
+            let Some(demand) = demand else { continue };
+            let others = others.get(&(ask.page_id.to_string(), kind)).map(Vec::as_slice).unwrap_or_default();
+            let share = allot(owner, *demand, others);
+            *rate = Some(share);
+            pages.push(&*ask.page_id);
+            kinds.push(kind);
+            wanted.push(demand.wanted);
+            granted.push(share);
+        }
+        rates.push(of_page);
+    }
+    sqlx::query(statements::TAKE_SHARES)
+        .bind(owner)
+        .bind(lease.as_secs_f64())
+        .bind(pages)
+        .bind(kinds)
+        .bind(wanted)
+        .bind(granted)
+        .execute(connection)
+        .await?;
+    Ok(rates)
+}
+
+async fn other_shares(
+    connection: &mut PgConnection,
+    owner: i64,
+    asks: &[Ask],
+) -> Result<HashMap<(String, i64), Vec<Other>>> {
+    let pages: Vec<_> = asks.iter().map(|ask| &*ask.page_id).collect();
+    let rows = sqlx::query(statements::OTHER_SHARES).bind(owner).bind(pages).fetch_all(connection).await?;
+    let mut others: HashMap<_, Vec<_>> = HashMap::new();
+    for row in rows {
+        let other = Other { owner: row.try_get(2)?, wanted: row.try_get(3)?, granted: row.try_get(4)? };
+        others.entry((row.try_get(0)?, row.try_get(1)?)).or_default().push(other);
+    }
+    Ok(others)
+}
+
+async fn tell_standings(connection: &mut PgConnection, owner: i64, asks: &[Ask]) -> Result<()> {
+    let news: Vec<_> = asks.iter().filter_map(|ask| Some((&*ask.page_id, ask.standing.as_ref()?))).collect();
+    if news.is_empty() {
+        return Ok(());
+    }
+    let error = |standing: &PageStanding| {
+        standing.error.as_ref().map(|error| outcome::of_error(error).get().to_owned())
+    };
+    sqlx::query(statements::TELL_STANDINGS)
+        .bind(owner)
+        .bind(news.iter().map(|(page_id, _)| *page_id).collect::<Vec<_>>())
+        .bind(news.iter().map(|(_, standing)| number(standing.state)).collect::<Vec<_>>())
+        .bind(news.iter().map(|(_, standing)| error(standing)).collect::<Vec<_>>())
+        .bind(news.iter().map(|(_, standing)| standing.wait.as_secs_f64()).collect::<Vec<_>>())
+        .bind(news.iter().map(|(_, standing)| to_ms(standing.since)).collect::<Vec<_>>())
+        .bind(news.iter().map(|(_, standing)| &standing.token[..]).collect::<Vec<_>>())
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
+async fn hear_standings(
+    connection: &mut PgConnection,
+    owner: i64,
+    asks: &[Ask],
+) -> Result<HashMap<String, (PageStanding, i64)>> {
+    let rows = sqlx::query(statements::HEAR_STANDINGS)
+        .bind(owner)
+        .bind(asks.iter().map(|ask| &*ask.page_id).collect::<Vec<_>>())
+        .bind(asks.iter().map(|ask| ask.version).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    let mut heard = HashMap::new();
+    for row in rows {
+        let error: Option<String> = row.try_get(2)?;
+        let read = |json: String| {
+            outcome::read_error(
+                Some(&json),
+                Reason::GraphRejected,
+                "another replica found out about the page",
+            )
+        };
+        let token: Vec<u8> = row.try_get(5)?;
+        let standing = PageStanding {
+            state: state(row.try_get(1)?),
+            error: error.map(read),
+            wait: Duration::try_from_secs_f64(row.try_get(3)?).unwrap_or_default(),
+            since: from_ms(row.try_get(4)?),
+            token: token.try_into().unwrap_or_default(),
+        };
+        heard.insert(row.try_get(0)?, (standing, row.try_get(6)?));
+    }
+    Ok(heard)
+}
+
+fn number(state: PageState) -> i64 {
+    match state {
+        PageState::Open => 0,
+        PageState::Paused => 1,
+        PageState::Suspended => 2,
+    }
+}
+
+/// A state of a later version is none that stops the page here.
+fn state(number: i64) -> PageState {
+    match number {
+        1 => PageState::Paused,
+        2 => PageState::Suspended,
+        _ => PageState::Open,
+    }
+}
