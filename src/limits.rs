@@ -188,6 +188,8 @@ pub const UNARY_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 /// How long a replica may use its share of a page's rate after it last asked. When it dies, the others have the whole
 /// rate after this and one more interval.
 pub const SHARE_LEASE: Duration = Duration::from_secs(3);
+/// How long after its last message a page asks for no share any more. Its next message waits for one, some milliseconds.
+pub const SHARE_IDLE: Duration = Duration::from_secs(10 * 60);
 /// How often a replica asks for its shares.
 pub const SHARE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long a replica waits for them.

@@ -260,6 +260,7 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
         let pages = self.pages.list().into_iter().map(|page| {
             let status = self.dispatcher.status(&page.id);
             let (state, reason) = status::page_state(&status.standing);
+            let [media_rate, rate] = status.rates.map(Option::unwrap_or_default);
             pb::Page {
                 id: page.id.clone(),
                 title: page.title.clone(),
@@ -270,6 +271,8 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
                 state_since: status.since.map(convert::timestamp),
                 rate_per_second: i32::try_from(page.rate_per_second).unwrap_or(i32::MAX),
                 media_rate_per_second: i32::try_from(page.media_rate_per_second).unwrap_or(i32::MAX),
+                current_rate_per_second: rate,
+                current_media_rate_per_second: media_rate,
                 queued: i64::try_from(status.queued).unwrap_or(i64::MAX),
                 in_flight: i64::try_from(status.in_flight).unwrap_or(i64::MAX),
             }

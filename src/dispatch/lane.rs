@@ -21,7 +21,7 @@ use super::replicas::Asked;
 use super::{Context, PageStatus};
 use crate::error::{Outcome, Reason, SendError};
 use crate::limits::{
-    BATCH_SIZE_MAX, EXPIRY_INTERVAL_MIN, PAGE_CALLS_IN_FLIGHT_MAX, PAGE_CALLS_UNARY_RESERVED,
+    BATCH_SIZE_MAX, EXPIRY_INTERVAL_MIN, PAGE_CALLS_IN_FLIGHT_MAX, PAGE_CALLS_UNARY_RESERVED, SHARE_IDLE,
     SUSPENDED_LOOK_INTERVAL,
 };
 use crate::pages::Page;
@@ -33,7 +33,7 @@ pub(super) fn start(page_id: &str, context: Arc<Context>) -> Handle {
     let shared = Arc::<Shared>::default();
     let now = Instant::now();
     let share =
-        if context.ledger.is_shared() { Share::Part { rates: [0.0; 2], until: now } } else { Share::Whole };
+        if context.ledger.is_shared() { Share::Part { rates: [None; 2], until: now } } else { Share::Whole };
     let lane = Lane {
         page_id: page_id.into(),
         context,
@@ -47,7 +47,8 @@ pub(super) fn start(page_id: &str, context: Arc<Context>) -> Handle {
         is_probing: false,
         earliest_deadline: None,
         asked: Asked::default(),
-        told_era: None,
+        last_queued: now,
+        told: None,
     };
     tokio::spawn(lane.run(receiver));
     Handle { commands, shared }
@@ -69,15 +70,17 @@ struct Lane {
     earliest_deadline: Option<Instant>,
     /// What other replicas were told.
     asked: Asked,
-    /// The gate's era that [`Shared::status`] shows.
-    told_era: Option<u64>,
+    last_queued: Instant,
+    /// The gate's era and the rates that [`Shared::status`] shows.
+    told: Option<(u64, [Option<f64>; 2])>,
 }
 
 impl Lane {
     async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
         let draining = self.context.draining.clone();
-        let mut wake: Option<Instant> = None;
         loop {
+            let wake = self.send_what_may_go(Instant::now());
+            self.tell_status();
             let timer = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -100,8 +103,6 @@ impl Lane {
                 let draining = SendError::new(Reason::Draining, "this replica is shutting down: try again");
                 self.refuse_waiting(&draining);
             }
-            wake = self.send_what_may_go(Instant::now());
-            self.tell_standing();
         }
     }
 
@@ -109,6 +110,7 @@ impl Lane {
         let now = Instant::now();
         match command {
             Command::Queue(messages) => {
+                self.last_queued = now;
                 for message in messages {
                     self.earliest_deadline = earlier(self.earliest_deadline, message.deadline);
                     self.queue.push(message);
@@ -130,13 +132,13 @@ impl Lane {
             }
             Command::Ask(reply) => {
                 if let Some(page) = self.page() {
-                    let demands = self.rates.demands(&page, now);
+                    let is_idle = now.saturating_duration_since(self.last_queued) > SHARE_IDLE;
+                    let demands = if is_idle { [None; 2] } else { self.rates.demands(&page, now) };
                     drop(reply.send(self.asked.ask(self.page_id.clone(), &page, demands, &self.gate, now)));
                 }
             }
             Command::Granted(grant, until) => {
-                self.rates
-                    .set_share(Share::Part { rates: grant.rates.map(Option::unwrap_or_default), until });
+                self.rates.set_share(Share::Part { rates: grant.rates, until });
                 if let Some(page) = self.page() {
                     self.asked.take_up(grant, &page, &mut self.gate, now);
                 }
@@ -262,6 +264,9 @@ impl Lane {
         if waiting == 0 || *self.calls_in_flight(kind) >= slots {
             return None;
         }
+        if self.rates.must_ask(kind) {
+            self.context.share_now.notify_one();
+        }
         let gate = self.gate.allows(now);
         if gate == 0 {
             *wake = earlier(*wake, self.gate.opens_at());
@@ -343,29 +348,33 @@ impl Lane {
         }
     }
 
-    /// Lets others know of a change of the page's standing.
-    fn tell_standing(&mut self) {
-        if self.told_era == Some(self.gate.era()) {
+    /// Lets others know how the page fares, if that has changed.
+    fn tell_status(&mut self) {
+        let rates = self.rates.current();
+        if self.told == Some((self.gate.era(), rates)) {
             return;
         }
+        let is_new_standing = self.told.is_none_or(|(era, _)| era != self.gate.era());
+        self.told = Some((self.gate.era(), rates));
         let (standing, since) = (self.gate.standing().clone(), Some(self.gate.since()));
-        let page_id = &*self.page_id;
-        match &standing {
-            Standing::Suspended { error, .. } => {
-                tracing::error!(page.id = page_id, reason = ?error.reason, "graph refuses everything of the page: it is suspended");
-            }
-            Standing::Paused { error, .. } => {
-                tracing::warn!(page.id = page_id, reason = ?error.reason, "the page pauses");
-            }
-            Standing::Open if self.told_era.is_some() => {
-                tracing::info!(page.id = page_id, "the page sends again");
-            }
-            Standing::Open => {}
+        if is_new_standing {
+            log(&self.page_id, &standing);
+            self.context.share_now.notify_one();
         }
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) =
-            PageStatus { standing, since, ..PageStatus::default() };
-        self.told_era = Some(self.gate.era());
-        self.context.share_now.notify_one();
+            PageStatus { standing, since, rates, ..PageStatus::default() };
+    }
+}
+
+fn log(page_id: &str, standing: &Standing) {
+    match standing {
+        Standing::Suspended { error, .. } => {
+            tracing::error!(page.id = page_id, reason = ?error.reason, "graph refuses everything of the page: it is suspended");
+        }
+        Standing::Paused { error, .. } => {
+            tracing::warn!(page.id = page_id, reason = ?error.reason, "the page pauses");
+        }
+        Standing::Open => tracing::debug!(page.id = page_id, "the page sends"),
     }
 }
 

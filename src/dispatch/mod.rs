@@ -45,7 +45,7 @@ pub struct Dispatcher {
     started: SystemTime,
 }
 
-/// The lanes of the pages that something was sent for, by page id.
+/// Lanes by page id.
 type Lanes = Mutex<HashMap<String, lane::Handle>>;
 
 /// What every lane and call shares.
@@ -68,6 +68,8 @@ pub struct PageStatus {
     pub standing: Standing,
     /// Since when.
     pub since: Option<SystemTime>,
+    /// Messages per second that may go now: audio and video, and the rest; `None` for no limit.
+    pub rates: [Option<f64>; 2],
     /// Messages that wait to be sent.
     pub queued: usize,
     /// Messages being sent.
@@ -131,18 +133,22 @@ impl Dispatcher {
 
     /// How a page fares.
     pub fn status(&self, page_id: &str) -> PageStatus {
-        let lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        let status = lanes.get(page_id).map(lane::Handle::status).unwrap_or_default();
+        let status = self.lane(page_id).status();
         PageStatus { since: status.since.or(Some(self.started)), ..status }
     }
 
     fn lane(&self, page_id: &str) -> lane::Handle {
-        let mut lanes = self.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get(page_id) {
-            return lane.clone();
-        }
-        let lane = lane::start(page_id, self.context.clone());
-        lanes.insert(page_id.to_owned(), lane.clone());
-        lane
+        lane(&self.lanes, page_id, &self.context)
     }
+}
+
+/// The lane of a page; it starts when it is first asked for.
+fn lane(lanes: &Lanes, page_id: &str, context: &Arc<Context>) -> lane::Handle {
+    let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(lane) = lanes.get(page_id) {
+        return lane.clone();
+    }
+    let lane = lane::start(page_id, context.clone());
+    lanes.insert(page_id.to_owned(), lane.clone());
+    lane
 }

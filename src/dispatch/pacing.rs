@@ -75,6 +75,10 @@ impl Pace {
         pace
     }
 
+    pub(super) fn rate_per_second(&self) -> Option<f64> {
+        self.rate_per_second
+    }
+
     /// Changes the rate; what was sent stays counted.
     pub(super) fn set_rate(&mut self, rate_per_second: Option<f64>, now: Instant) {
         if rate_per_second == self.rate_per_second {

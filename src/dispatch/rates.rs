@@ -26,8 +26,8 @@ pub(super) struct Rates {
 pub(super) enum Share {
     /// All of it: nobody else sends for the page.
     Whole,
-    /// As many messages per second of each kind, in the order of [`Kind::ALL`].
-    Part { rates: [f64; 2], until: Instant },
+    /// As many messages per second of each kind, in the order of [`Kind::ALL`]; `None` if it has not asked for any.
+    Part { rates: [Option<f64>; 2], until: Instant },
 }
 
 impl Rates {
@@ -41,7 +41,7 @@ impl Rates {
         let allowed = self.allowed(page);
         let shares = match self.share {
             Share::Whole => [f64::INFINITY; 2],
-            Share::Part { rates, until } if now < until => rates,
+            Share::Part { rates, until } if now < until => rates.map(Option::unwrap_or_default),
             Share::Part { .. } => [0.0; 2],
         };
         for ((pace, allowed), share) in self.paces.iter_mut().zip(allowed).zip(shares) {
@@ -68,6 +68,22 @@ impl Rates {
             Share::Whole => None,
             Share::Part { until, .. } => Some(until),
         }
+    }
+
+    /// Whether this replica must ask for a share before it can send a message of this kind.
+    pub(super) fn must_ask(&self, kind: Kind) -> bool {
+        match self.share {
+            Share::Whole => false,
+            Share::Part { rates: [media, other], .. } => match kind {
+                Kind::Media => media.is_none(),
+                Kind::Other => other.is_none(),
+            },
+        }
+    }
+
+    /// Messages per second that may go now, in the order of [`Kind::ALL`]; `None` for no limit.
+    pub(super) fn current(&self) -> [Option<f64>; 2] {
+        self.paces.each_ref().map(Pace::rate_per_second)
     }
 
     pub(super) fn set_share(&mut self, share: Share) {

@@ -3,15 +3,14 @@
 //! Each asks the ledger for its shares of all its pages at once, again and again. A share is a lease: what a replica that
 //! died had is the others' soon after. With a ledger of its own a process has every page alone, and nothing of this runs.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Instant, SystemTime};
 
 use futures_util::future::join_all;
 
 use super::gate::{Gate, Standing};
 use super::lane::Handle;
-use super::{Context, Lanes};
+use super::{Context, Lanes, lane};
 use crate::error::{Reason, SendError};
 use crate::ledger::{Ask, Demand, Grant, PageStanding, PageState};
 use crate::limits::{SHARE_INTERVAL, SHARE_LEASE};
@@ -28,20 +27,17 @@ pub(super) async fn run(context: Arc<Context>, lanes: Weak<Lanes>) {
             () = context.draining.cancelled() => return,
         }
         let Some(lanes) = lanes.upgrade() else { return };
-        let handles = all(&lanes);
+        // Of every page, so that its standing is known before something is sent for it.
+        let pages = context.pages.list();
+        let handles: Vec<_> = pages.iter().map(|page| lane(&lanes, &page.id, &context)).collect();
         drop(lanes);
-        let asks = join_all(handles.values().map(Handle::ask)).await;
-        let asks: Vec<Ask> = asks.into_iter().flatten().collect();
-        if asks.is_empty() {
-            continue;
-        }
+        let (handles, asks): (Vec<Handle>, Vec<Ask>) =
+            join_all(handles.into_iter().map(ask)).await.into_iter().flatten().unzip();
         let until = Instant::now() + SHARE_LEASE;
         match context.ledger.share(&asks).await {
             Ok(grants) => {
-                for (ask, grant) in asks.iter().zip(grants) {
-                    if let Some(handle) = handles.get(&*ask.page_id) {
-                        handle.grant(grant, until);
-                    }
+                for (handle, grant) in handles.iter().zip(grants) {
+                    handle.grant(grant, until);
                 }
             }
             Err(error) => {
@@ -51,8 +47,9 @@ pub(super) async fn run(context: Arc<Context>, lanes: Weak<Lanes>) {
     }
 }
 
-fn all(lanes: &Mutex<HashMap<String, Handle>>) -> HashMap<String, Handle> {
-    lanes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+async fn ask(handle: Handle) -> Option<(Handle, Ask)> {
+    let ask = handle.ask().await?;
+    Some((handle, ask))
 }
 
 /// What a lane has told the other replicas, and heard from them.

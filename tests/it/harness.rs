@@ -64,8 +64,13 @@ pub async fn start_with(arguments: &[&str]) -> Stack {
 
 /// Starts a sandbox that takes this long for every call; it is stopped when the guard is dropped.
 pub async fn start_sandbox(latency_ms: u64) -> (String, DropGuard) {
+    start_sandbox_with(sandbox::Options { latency_ms, ..sandbox::Options::default() }).await
+}
+
+/// Starts a sandbox with these options, on a free port.
+pub async fn start_sandbox_with(options: sandbox::Options) -> (String, DropGuard) {
     let listen = "127.0.0.1:0".parse().unwrap();
-    let options = sandbox::Options { listen, latency_ms, keep: SANDBOX_KEEP, ..sandbox::Options::default() };
+    let options = sandbox::Options { listen, keep: SANDBOX_KEEP, ..options };
     let sandbox = Sandbox::bind(options).await.unwrap();
     let url = sandbox.url();
     let stop = CancellationToken::new();

@@ -154,3 +154,116 @@ async fn a_budget_that_runs_out_slows_the_page_down() {
         begun.elapsed()
     );
 }
+
+#[tokio::test]
+async fn what_is_on_record_is_answered_on_a_page_that_waits() {
+    let stack = harness::start().await;
+    let with_id = || pb::SendTextMessageRequest { request_id: "a".into(), ..text_request("7", "x") };
+    let start = || {
+        let (action, options) = (Some(harness::text_action("x")), Some(harness::update()));
+        harness::frame(pb::BulkStart { bulk_id: "b".into(), action, options, ..Default::default() })
+    };
+    let items =
+        |count: usize| items_frame((0..count).map(|n| item(&n.to_string(), &n.to_string())).collect());
+    stack.client.clone().send_text_message(with_id()).await.unwrap();
+    assert_eq!(stack.bulk(vec![start(), items(300)]).await.summary.unwrap().sent, 300);
+
+    set(&stack, serde_json::json!({"throttle_all": true, "regain_minutes": 60})).await;
+    let mut client = stack.client.clone();
+    let waiting = tokio::spawn(async move { client.send_text_message(text_request("8", "x")).await });
+    while page(&stack).await.state() != State::Paused {
+        tokio::task::yield_now().await;
+    }
+    assert!(receipt(stack.client.clone().send_text_message(with_id()).await.unwrap().into_inner()).replayed);
+    let again = stack.bulk(vec![start(), items(300)]).await;
+    assert_eq!(again.summary.unwrap().replayed, 300);
+    waiting.abort();
+}
+
+/// Opens a bulk that the page needs a long time for, and tells how many results it had when `during` was over.
+async fn during_a_large_bulk(stack: &Stack, during: impl Future<Output = ()>) -> usize {
+    use pb::send_bulk_messages_response::Frame;
+
+    let items = (0..3000).map(|n| item(&format!("large-{n}"), &format!("large-{n}"))).collect();
+    let frames = tokio_stream::iter(vec![start_frame("x"), items_frame(items)]);
+    let mut results = stack.client.clone().send_bulk_messages(frames).await.unwrap().into_inner();
+    let mut count = 0;
+    let mut begun = false;
+    let mut during = std::pin::pin!(during);
+    loop {
+        tokio::select! {
+            biased;
+            response = results.message() => {
+                if let Some(Frame::Results(results)) = response.unwrap().unwrap().frame {
+                    count += results.results.len();
+                    begun = true;
+                }
+            }
+            () = &mut during, if begun => return count,
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_small_bulk_and_unary_messages_do_not_wait_for_a_large_bulk() {
+    let stack = harness::start_with(&["--page-access-token", "t", "--rate-per-second", "200"]).await;
+    let large = during_a_large_bulk(&stack, async {
+        let items = (0..100).map(|n| item(&format!("small-{n}"), &format!("small-{n}"))).collect();
+        let small = stack.bulk(vec![start_frame("x"), items_frame(items)]).await;
+        assert_eq!(small.summary.unwrap().sent, 100);
+    });
+    let large = large.await;
+    assert!(large <= 250, "while 100 of a small bulk were sent, {large} of the large one were");
+    let large = during_a_large_bulk(&stack, async {
+        for n in 0..20 {
+            stack.client.clone().send_text_message(text_request(&format!("unary-{n}"), "x")).await.unwrap();
+        }
+    });
+    let large = large.await;
+    assert!(large <= 250, "while 20 unary messages were sent, {large} of the large bulk were");
+}
+
+#[tokio::test]
+async fn a_page_that_waits_does_not_hold_up_another() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("token", "good");
+    let page =
+        |id: u8| format!("[[page]]\nid = \"{id}\"\naccess_token_file = \"token\"\nrate_per_second = {id}\n");
+    write("pages.toml", &[page(1), page(200)].concat());
+    let stack = harness::start_with(&["--pages", folder.path().join("pages.toml").to_str().unwrap()]).await;
+    let bulk = |page_id: &str, count: usize| {
+        let (action, options) = (Some(harness::text_action("x")), Some(harness::update()));
+        let start = pb::BulkStart { page_id: page_id.to_owned(), action, options, ..Default::default() };
+        let items = (0..count).map(|n| item(&n.to_string(), &n.to_string())).collect();
+        stack.bulk(vec![harness::frame(start), items_frame(items)])
+    };
+    let slow = bulk("1", 1000);
+    let fast = bulk("200", 300);
+    tokio::select! {
+        slow = slow => panic!("1,000 messages at one a second: {slow:?}"),
+        fast = fast => assert_eq!(fast.summary.unwrap().sent, 300),
+    }
+}
+
+#[tokio::test]
+async fn media_that_graph_could_not_fetch_is_tried_once_more() {
+    let stack = harness::start().await;
+    let media = |times: u8| pb::SendMediaMessageRequest {
+        recipient: Some(harness::psid("7")),
+        options: Some(harness::update()),
+        media: Some(pb::MediaMessage {
+            r#type: pb::media_message::Type::Image.into(),
+            source: Some(pb::media_message::Source::Url(format!("https://unfetchable.example/{times}"))),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let sent = stack.client.clone().send_media_message(media(1)).await.unwrap().into_inner();
+    let Some(pb::send_media_message_response::Result::Receipt(receipt)) = sent.result else {
+        panic!("{sent:?}")
+    };
+    assert_eq!(receipt.attempts, 2);
+    let status = stack.client.clone().send_media_message(media(2)).await.unwrap_err();
+    assert_eq!(send_error(&status).reason(), ErrorReason::InvalidArgument);
+}

@@ -22,6 +22,7 @@ mod pages;
 mod postgres;
 mod random;
 mod record;
+mod replicas;
 mod sandbox;
 mod services;
 mod simulation;

@@ -1,0 +1,131 @@
+//! Two services on one Postgres: what they share of a page.
+
+use std::time::{Duration, Instant};
+
+use messenger_connector::api::pb::{self, ErrorReason, page::State};
+use messenger_connector::sandbox::Options;
+
+use crate::harness::{
+    self, Stack, item, items_frame, receipt, sandbox_json, send_error, start_frame, text_request,
+};
+use crate::postgres::{Wire, new_database};
+
+/// Messages per second of the page, of both replicas together.
+const RATE: u32 = 100;
+
+async fn start(ledger: &str, sandbox_url: &str, pages: &[&str]) -> Stack {
+    harness::start_with(&[&["--ledger", ledger, "--graph-url", sandbox_url], pages].concat()).await
+}
+
+fn single(rate: &str) -> [&str; 6] {
+    ["--page-access-token", "t", "--rate-per-second", rate, "--media-rate-per-second", "0"]
+}
+
+async fn page(stack: &Stack) -> pb::Page {
+    stack.client.clone().list_pages(pb::ListPagesRequest {}).await.unwrap().into_inner().pages.remove(0)
+}
+
+/// Waits until the page is as it should be on a replica.
+async fn wait_for(stack: &Stack, is_so: impl Fn(&pb::Page) -> bool) -> pb::Page {
+    loop {
+        let page = page(stack).await;
+        if is_so(&page) {
+            return page;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn bulk(stack: &Stack, name: &str, count: usize) -> i64 {
+    let items = (0..count).map(|n| item(&format!("{name}-{n}"), &format!("{name}-{n}"))).collect();
+    stack.bulk(vec![start_frame("x"), items_frame(items)]).await.summary.unwrap().sent
+}
+
+#[tokio::test]
+async fn replicas_hold_a_rate_together_and_a_survivor_takes_it_all() {
+    // Graph refuses whatever goes beyond the rate in any second.
+    let limited = Options { rate_per_second: RATE, ..Options::default() };
+    let (sandbox_url, _stop) = harness::start_sandbox_with(limited).await;
+    let url = new_database().await;
+    let (wire, through) = Wire::to(&url).await;
+    let rate = RATE.to_string();
+    let first = start(through.as_str(), &sandbox_url, &single(&rate)).await;
+    let second = start(url.as_str(), &sandbox_url, &single(&rate)).await;
+
+    let begun = Instant::now();
+    let (of_first, of_second) = tokio::join!(bulk(&first, "a", 200), bulk(&second, "b", 200));
+    assert_eq!((of_first, of_second), (200, 200));
+    let took = begun.elapsed();
+    assert!((Duration::from_millis(3600)..Duration::from_secs(7)).contains(&took), "{took:?}");
+    assert_eq!(sandbox_json(&sandbox_url, "/sandbox/state").await["throttled"], 0);
+
+    let shares = [page(&first).await, page(&second).await].map(|page| page.current_rate_per_second);
+    assert!(
+        shares.iter().all(|share| *share > 0.0) && shares.iter().sum::<f64>() <= RATE.into(),
+        "{shares:?}"
+    );
+    wire.cut();
+    wait_for(&second, |page| page.current_rate_per_second == f64::from(RATE)).await;
+    wait_for(&first, |page| page.current_rate_per_second == 0.0).await;
+    let late = pb::SendTextMessageRequest { request_id: "late".into(), ..text_request("late", "x") };
+    let error = first.client.clone().send_text_message(late).await.unwrap_err();
+    assert_eq!(send_error(&error).reason(), ErrorReason::LedgerUnavailable);
+}
+
+#[tokio::test]
+async fn a_pause_holds_on_every_replica() {
+    let (sandbox_url, _stop) = harness::start_sandbox(0).await;
+    let url = new_database().await;
+    let first = start(url.as_str(), &sandbox_url, &single("0")).await;
+    let second = start(url.as_str(), &sandbox_url, &single("0")).await;
+    let mut client = first.client.clone();
+    let throttled =
+        tokio::spawn(async move { client.send_text_message(text_request("throttle-2", "x")).await });
+    let paused = wait_for(&second, |page| page.state() == State::Paused).await;
+    assert_eq!(paused.state_reason(), ErrorReason::RateLimited);
+    let waited = second.client.clone().send_text_message(text_request("7", "x")).await.unwrap();
+    assert_eq!(receipt(waited.into_inner()).attempts, 1);
+    assert_eq!(receipt(throttled.await.unwrap().unwrap().into_inner()).attempts, 3);
+    for stack in [&first, &second] {
+        wait_for(stack, |page| page.state() == State::Active).await;
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_stops_every_replica_that_has_it_until_it_is_replaced() {
+    let (sandbox_url, _stop) = harness::start_sandbox(0).await;
+    let url = new_database().await;
+    let folder = tempfile::tempdir().unwrap();
+    let token =
+        |number: usize, token: &str| std::fs::write(folder.path().join(format!("token-{number}")), token);
+    let mut stacks = Vec::new();
+    for (number, held) in ["expired-1", "expired-1", "good"].into_iter().enumerate() {
+        token(number, held).unwrap();
+        let path = folder.path().join(format!("pages-{number}.toml"));
+        let text =
+            format!("[[page]]\nid = \"1\"\naccess_token_file = \"token-{number}\"\nrate_per_second = 0\n");
+        std::fs::write(&path, text).unwrap();
+        stacks.push(start(url.as_str(), &sandbox_url, &["--pages", path.to_str().unwrap()]).await);
+    }
+    let [first, second, third] = &stacks[..] else { panic!("three replicas") };
+    first.client.clone().send_text_message(text_request("7", "x")).await.unwrap_err();
+    let suspended = wait_for(second, |page| page.state() == State::Suspended).await;
+    assert_eq!(suspended.state_reason(), ErrorReason::PageTokenInvalid);
+    let calls = sandbox_json(&sandbox_url, "/sandbox/state").await["plain_calls"].clone();
+    let error = second.client.clone().send_text_message(text_request("7", "x")).await.unwrap_err();
+    assert_eq!(send_error(&error).reason(), ErrorReason::PageTokenInvalid);
+    assert_eq!(
+        sandbox_json(&sandbox_url, "/sandbox/state").await["plain_calls"],
+        calls,
+        "nothing was burned"
+    );
+    third.client.clone().send_text_message(text_request("7", "x")).await.unwrap();
+
+    token(1, "good").unwrap();
+    wait_for(second, |page| page.state() == State::Active).await;
+    token(0, "good").unwrap();
+    wait_for(first, |page| page.state() == State::Active).await;
+    for stack in &stacks {
+        stack.client.clone().send_text_message(text_request("8", "x")).await.unwrap();
+    }
+}
