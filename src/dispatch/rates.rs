@@ -71,14 +71,13 @@ impl Rates {
     }
 
     /// Whether this replica must ask for a share before it can send a message of this kind.
-    pub(super) fn must_ask(&self, kind: Kind) -> bool {
-        match self.share {
-            Share::Whole => false,
-            Share::Part { rates: [media, other], .. } => match kind {
-                Kind::Media => media.is_none(),
-                Kind::Other => other.is_none(),
-            },
-        }
+    pub(super) fn must_ask(&mut self, kind: Kind) -> bool {
+        let Share::Part { rates: [media, other], .. } = self.share else { return false };
+        let share = match kind {
+            Kind::Media => media,
+            Kind::Other => other,
+        };
+        share.is_none() && self.pace(kind).rate_per_second().is_some()
     }
 
     /// Messages per second that may go now, in the order of [`Kind::ALL`]; `None` for no limit.
