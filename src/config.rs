@@ -1,5 +1,8 @@
 //! Options of `serve`. Each one's environment variable is its name with the prefix `CONNECTOR_`.
 
+mod lifecycle;
+mod security;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use secrecy::SecretString;
 
+pub use lifecycle::LifecycleOptions;
+pub use security::SecurityOptions;
+
+use crate::callers::Callers;
 use crate::ledger;
 use crate::limits::BULK_IN_FLIGHT_DEFAULT;
 use crate::pages::{
@@ -19,10 +26,6 @@ pub struct ServeOptions {
     /// Address to listen on for gRPC; without credentials a loopback one
     #[arg(long, env = "CONNECTOR_LISTEN", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
-
-    /// Take calls from other machines without asking for credentials
-    #[arg(long, env = "CONNECTOR_INSECURE_NO_AUTH", value_parser = clap::builder::BoolishValueParser::new())]
-    pub insecure_no_auth: bool,
 
     /// Graph host; `messenger-connector sandbox` stands in for Meta's
     #[arg(
@@ -90,9 +93,13 @@ pub struct ServeOptions {
           value_parser = clap::value_parser!(u16).range(1..=365))]
     pub ledger_retention_days: u16,
 
-    /// How long a shutdown may wait for calls and streams to end
-    #[arg(long, env = "CONNECTOR_DRAIN_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS")]
-    pub drain_timeout_ms: u64,
+    /// Who may call, and TLS.
+    #[command(flatten)]
+    pub security: SecurityOptions,
+
+    /// Probes, connections and shutdown.
+    #[command(flatten)]
+    pub lifecycle: LifecycleOptions,
 }
 
 fn in_flight_max(text: &str) -> Result<usize, String> {
@@ -108,12 +115,7 @@ impl ServeOptions {
     /// # Errors
     /// If the address can be reached from other machines and nobody would have to show credentials.
     pub fn check(&self) -> anyhow::Result<()> {
-        ensure!(
-            self.listen.ip().is_loopback() || self.insecure_no_auth,
-            "--listen {} can be reached from other machines, and no credentials are configured: listen on \
-             127.0.0.1, or say --insecure-no-auth if the network keeps strangers out",
-            self.listen
-        );
+        self.security.check(self.listen)?;
         let url = url::Url::parse(&self.graph_url).context("--graph-url")?;
         ensure!(
             matches!(url.scheme(), "http" | "https") && url.has_host(),
@@ -139,14 +141,19 @@ impl ServeOptions {
         Ok(Source::Single(Box::new(Page { rate_per_second, media_rate_per_second, ..page })))
     }
 
+    /// Who may call, if that is configured.
+    ///
+    /// # Errors
+    /// Names what is wrong in the file.
+    pub fn callers(&self) -> anyhow::Result<Option<Callers>> {
+        let security = &self.security;
+        let load = |path| Callers::load(path, security.tls_client_ca.is_some());
+        security.callers.as_deref().map(load).transpose()
+    }
+
     /// How the ledger keeps time.
     pub fn ledger_options(&self) -> ledger::Options {
         let retention = Duration::from_secs(u64::from(self.ledger_retention_days) * 24 * 60 * 60);
         ledger::Options { retention, ..ledger::Options::default() }
-    }
-
-    /// How long a shutdown may wait.
-    pub fn drain_timeout(&self) -> Duration {
-        Duration::from_millis(self.drain_timeout_ms)
     }
 }

@@ -16,11 +16,13 @@
 //!
 //! Around them:
 //!
-//! * [`config`], [`pages`] read the configuration; [`telemetry`] logs; [`server`] puts the rooms together.
+//! * [`config`], [`pages`], [`callers`] read the configuration, [`watched`] what changes of it; [`telemetry`] logs;
+//!   [`server`] puts the rooms together and serves connections.
 //! * [`sandbox`] is a fake Graph, written from Meta's rules and not from our translation.
 //! * [`cli`] holds the commands.
 
 pub mod api;
+pub mod callers;
 pub mod cli;
 pub mod config;
 pub mod dispatch;
@@ -34,3 +36,4 @@ pub mod sandbox;
 pub mod server;
 pub mod telemetry;
 pub mod template;
+pub mod watched;

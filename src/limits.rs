@@ -45,6 +45,25 @@ pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// 40-byte items need: 2 * 100 * (64 KiB / 45) * (512 - 45) = 136 MB. A promise, not an allocation.
 pub const CONNECTION_WINDOW_BYTES: u32 = 160 * 1024 * 1024;
 
+/// Connections that one port serves at a time, at some tens of KiB each; more wait to be accepted.
+pub const CONNECTIONS_MAX: usize = 4096;
+/// How long a client may take from connecting to its first request: TLS handshake and HTTP/2 preface. Clients send both
+/// at once.
+pub const CONNECTION_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long to wait after a connection could not be accepted: usually file descriptors ran out.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a unary call may take if its caller sets no deadline.
+pub const UNARY_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a unary call may take, whatever deadline its caller sets.
+pub const UNARY_DEADLINE_MAX: Duration = Duration::from_secs(60);
+
+/// Bulk streams that one caller may have open unless configured otherwise: as many as one connection has.
+pub const CALLER_STREAMS_DEFAULT: usize = 100;
+/// Unary calls that one caller may have in flight unless configured otherwise: what a page sends in seven seconds, at
+/// 300 per second.
+pub const CALLER_REQUESTS_IN_FLIGHT_DEFAULT: usize = 2000;
+
 /// Items that one bulk stream may have in flight unless configured otherwise: at 100 ms of Graph latency
 /// enough for 50,000 messages a second, at about 1 KiB each.
 pub const BULK_IN_FLIGHT_DEFAULT: usize = 5000;
@@ -65,9 +84,9 @@ pub const GRAPH_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const GRAPH_MEDIA_CALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes of a Graph answer that are read: a batch of 50 answers with headers is about 60 KiB.
 pub const GRAPH_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-/// How often the pages file and the secrets it names are read again. Mounted Kubernetes secrets change by
+/// How often pages, callers, certificates and the secrets they name are read again. Mounted Kubernetes secrets change by
 /// symbolic link, which file notifications miss.
-pub const PAGES_RELOAD_INTERVAL: Duration = Duration::from_secs(2);
+pub const FILES_RELOAD_INTERVAL: Duration = Duration::from_secs(2);
 /// Characters of a page id.
 pub const PAGE_ID_LENGTH_MAX: usize = 64;
 /// Characters of a recipient's identifier; Meta documents none. Real ones have at most a few dozen.
@@ -180,10 +199,10 @@ pub const SENDS_PER_RETRY: u32 = 10;
 pub const RETRIES_SPARE: u32 = 100;
 /// From this share of Graph's budget on, in percent, a page slows down.
 pub const USAGE_SLOW_PERCENT: f64 = 80.0;
+/// How long a page goes by the last usage header that it got.
+pub const USAGE_MEMORY: Duration = Duration::from_secs(30);
 /// How often waiting messages are looked through for those past their deadline, at most.
 pub const EXPIRY_INTERVAL_MIN: Duration = Duration::from_millis(10);
-/// The deadline of a unary call without one.
-pub const UNARY_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);
 
 /// How long a replica may use its share of a page's rate after it last asked. When it dies, the others have the whole
 /// rate after this and one more interval.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use messenger_connector::cli::{bulk, check, demo, healthcheck, send, serve};
+use messenger_connector::cli::{bulk, check, demo, healthcheck, key, send, serve};
 use messenger_connector::config::ServeOptions;
 use messenger_connector::sandbox;
 use messenger_connector::telemetry::{self, LogOptions};
@@ -46,6 +46,9 @@ enum Command {
     /// Check the configuration of `serve`, and each page's token with Graph
     #[command(after_help = check::EXAMPLES)]
     Check(ServeOptions),
+    /// Make a key for a caller of the service
+    #[command(after_help = key::EXAMPLES)]
+    Key(key::Options),
     /// Ask a service for its health
     #[command(after_help = healthcheck::EXAMPLES)]
     Healthcheck(healthcheck::Options),
@@ -53,6 +56,9 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    // Before anything that speaks TLS: with one named, no dependency can make the choice ambiguous. Fails only if there
+    // is one already.
+    let _installed = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let matches = Cli::command().get_matches();
     let has_log_filter =
         matches.value_source("log").is_some_and(|source| source != ValueSource::DefaultValue);
@@ -80,6 +86,7 @@ async fn run(cli: Cli, has_log_filter: bool) -> anyhow::Result<ExitCode> {
         Command::Send(options) => send::run(options).await,
         Command::Bulk(options) => bulk::run(options).await,
         Command::Check(options) => check::run(options).await,
+        Command::Key(options) => key::run(&options),
         Command::Healthcheck(options) => healthcheck::run(options).await,
     }
 }

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, bail, ensure};
-use arc_swap::ArcSwap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Reason, SendError};
-use crate::limits::{PAGE_ID_LENGTH_MAX, PAGES_RELOAD_INTERVAL};
+use crate::limits::PAGE_ID_LENGTH_MAX;
+use crate::watched::{Watched, read_text};
 
 /// Graph version unless configured otherwise.
 pub const GRAPH_VERSION_DEFAULT: &str = "v25.0";
@@ -55,18 +54,13 @@ pub enum Source {
 
 /// The pages as they are at the moment.
 #[derive(Debug)]
-pub struct Pages {
-    source: Source,
-    current: ArcSwap<Loaded>,
-}
+pub struct Pages(Arc<Watched<Source, Loaded>>);
 
 #[derive(Debug)]
 struct Loaded {
     /// In the order of the file.
     pages: Vec<Arc<Page>>,
     by_id: HashMap<String, Arc<Page>>,
-    /// Hash of everything that was read.
-    digest: [u8; 32],
 }
 
 #[derive(Deserialize)]
@@ -98,71 +92,22 @@ impl Pages {
     /// # Errors
     /// Names the first thing that is wrong: an unreadable file, a missing or empty token, a duplicate id.
     pub fn load(source: Source) -> anyhow::Result<Arc<Self>> {
-        let loaded = Loaded::read(&source)?;
-        Ok(Arc::new(Self { source, current: ArcSwap::from_pointee(loaded) }))
+        Ok(Arc::new(Self(Arc::new(Watched::load("pages", source, Loaded::read)?))))
     }
 
     /// The page with this id.
     pub fn get(&self, id: &str) -> Option<Arc<Page>> {
-        self.current.load().by_id.get(id).cloned()
-    }
-
-    /// The page that a request means: the one it names, or the only one if it names none.
-    ///
-    /// # Errors
-    /// [`Reason::PageNotFound`].
-    pub fn resolve(&self, id: &str) -> Result<Arc<Page>, SendError> {
-        let current = self.current.load();
-        let found = match (id, current.pages.as_slice()) {
-            ("", [only]) => Some(only.clone()),
-            ("", _) => None,
-            (id, _) => current.by_id.get(id).cloned(),
-        };
-        found.ok_or_else(|| {
-            SendError::new(
-                Reason::PageNotFound,
-                if id.is_empty() {
-                    "page_id must be set unless exactly one page is configured: list the pages to see their ids"
-                } else {
-                    "no page with this page_id is configured: list the pages to see their ids"
-                },
-            )
-        })
+        self.0.get().by_id.get(id).cloned()
     }
 
     /// All pages, in the order of the configuration.
     pub fn list(&self) -> Vec<Arc<Page>> {
-        self.current.load().pages.clone()
+        self.0.get().pages.clone()
     }
 
-    /// Reads the file again and again, and takes it over when it or a secret that it names has changed. A file
-    /// that cannot be used leaves the pages as they are. Never returns.
+    /// Takes the file and the secrets that it names over when they change. Never returns.
     pub async fn watch(self: Arc<Self>) {
-        let mut last_error = None;
-        let mut interval = tokio::time::interval(PAGES_RELOAD_INTERVAL);
-        interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            interval.tick().await;
-            let source = self.source.clone();
-            let Ok(read) = tokio::task::spawn_blocking(move || Loaded::read(&source)).await else {
-                continue;
-            };
-            match read {
-                Ok(loaded) if loaded.digest == self.current.load().digest => last_error = None,
-                Ok(loaded) => {
-                    tracing::info!(pages = loaded.pages.len(), "pages reloaded");
-                    self.current.store(Arc::new(loaded));
-                    last_error = None;
-                }
-                Err(error) => {
-                    let error = format!("{error:#}");
-                    if last_error.as_ref() != Some(&error) {
-                        tracing::error!(%error, "pages file cannot be used: the pages stay as they were");
-                        last_error = Some(error);
-                    }
-                }
-            }
-        }
+        self.0.clone().watch().await;
     }
 }
 
@@ -191,13 +136,13 @@ impl Page {
         Ok(page)
     }
 
-    fn from_entry(entry: PageEntry, folder: &Path, digest: &mut Sha256) -> anyhow::Result<Self> {
+    fn from_entry(entry: PageEntry, folder: &Path, hash: &mut Sha256) -> anyhow::Result<Self> {
         let access_token = match (&entry.access_token_file, &entry.access_token_env) {
-            (Some(path), None) => read_secret(&folder.join(path), digest)?,
+            (Some(path), None) => read_secret(&folder.join(path), hash)?,
             (None, Some(name)) => {
                 let token = secret_from_environment(name)
                     .with_context(|| format!("access_token_env: {name} is not set in the environment"))?;
-                digest.update(token.expose_secret());
+                hash.update(token.expose_secret());
                 checked_secret(token.expose_secret())
                     .with_context(|| format!("environment variable {name}"))?
             }
@@ -212,7 +157,7 @@ impl Page {
             access_token,
             app_secret: entry
                 .app_secret_file
-                .map(|path| read_secret(&folder.join(path), digest))
+                .map(|path| read_secret(&folder.join(path), hash))
                 .transpose()?,
             graph_version: entry.graph_version.unwrap_or_else(|| GRAPH_VERSION_DEFAULT.to_owned()),
             rate_per_second: entry.rate_per_second.unwrap_or(RATE_PER_SECOND_DEFAULT),
@@ -249,45 +194,39 @@ impl Page {
 }
 
 impl Loaded {
-    fn read(source: &Source) -> anyhow::Result<Self> {
-        match source {
-            Source::Single(page) => Self::new(vec![page.as_ref().clone()], Sha256::new()),
-            Source::File(path) => {
-                let mut digest = Sha256::new();
-                let text = std::fs::read_to_string(path)
-                    .with_context(|| format!("cannot read {}", path.display()))?;
-                digest.update(&text);
-                let file: PagesFile =
-                    toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
-                let folder = path.parent().unwrap_or(Path::new(""));
-                let pages = file
-                    .page
-                    .into_iter()
-                    .map(|entry| {
-                        let place = format!("in {}, page {}", path.display(), entry.id);
-                        Page::from_entry(entry, folder, &mut digest).context(place)
-                    })
-                    .collect::<anyhow::Result<Vec<_>>>()?;
-                ensure!(!pages.is_empty(), "{} has no [[page]]", path.display());
-                Self::new(pages, digest)
-            }
-        }
+    fn read(source: &Source, hash: &mut Sha256) -> anyhow::Result<Self> {
+        let path = match source {
+            Source::Single(page) => return Self::new(vec![page.as_ref().clone()]),
+            Source::File(path) => path,
+        };
+        let text = read_text(path, hash)?;
+        let file: PagesFile = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let pages = file
+            .page
+            .into_iter()
+            .map(|entry| {
+                let place = format!("in {}, page {}", path.display(), entry.id);
+                Page::from_entry(entry, folder, hash).context(place)
+            })
+            .collect::<anyhow::Result<Vec<_>>>()?;
+        ensure!(!pages.is_empty(), "{} has no [[page]]", path.display());
+        Self::new(pages)
     }
 
-    fn new(pages: Vec<Page>, digest: Sha256) -> anyhow::Result<Self> {
+    fn new(pages: Vec<Page>) -> anyhow::Result<Self> {
         let pages: Vec<Arc<Page>> = pages.into_iter().map(Arc::new).collect();
         let mut by_id = HashMap::with_capacity(pages.len());
         for page in &pages {
             let duplicate = by_id.insert(page.id.clone(), page.clone());
             ensure!(duplicate.is_none(), "page {} is configured twice", page.id);
         }
-        Ok(Self { pages, by_id, digest: digest.finalize().into() })
+        Ok(Self { pages, by_id })
     }
 }
 
-fn read_secret(path: &Path, digest: &mut Sha256) -> anyhow::Result<SecretString> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    digest.update(&text);
+fn read_secret(path: &Path, hash: &mut Sha256) -> anyhow::Result<SecretString> {
+    let text = read_text(path, hash)?;
     checked_secret(&text).with_context(|| path.display().to_string())
 }
 

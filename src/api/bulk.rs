@@ -7,16 +7,20 @@ mod plan;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use tokio::sync::mpsc;
+use futures_util::FutureExt;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
 use plan::Plan;
 
+use super::auth::Principal;
 use super::fingerprint::Fingerprints;
+use super::middleware::bug;
 use super::pb::bulk_start::OnUnknown;
 use super::pb::send_bulk_messages_request::Frame;
 use super::pb::send_bulk_messages_response::Frame as Answer;
@@ -35,11 +39,15 @@ type Answers = mpsc::Sender<Result<pb::SendBulkMessagesResponse, Status>>;
 /// Runs a bulk in a task of its own, and returns its answers.
 pub fn start(
     service: MessengerService,
+    principal: Principal,
+    permit: OwnedSemaphorePermit,
     requests: Streaming<pb::SendBulkMessagesRequest>,
 ) -> ReceiverStream<Result<pb::SendBulkMessagesResponse, Status>> {
     let (answers, receiver) = mpsc::channel(ANSWERS_WAITING_MAX);
     tokio::spawn(async move {
-        if let Err(end) = run(service, requests, &answers).await {
+        let _permit = permit;
+        let run = AssertUnwindSafe(run(service, &principal, requests, &answers)).catch_unwind();
+        if let Err(end) = run.await.unwrap_or_else(|_| Err(status::status(bug()))) {
             // Fails if the caller has left, who then needs no status.
             drop(answers.send(Err(end)).await);
         }
@@ -49,6 +57,7 @@ pub fn start(
 
 async fn run(
     service: MessengerService,
+    principal: &Principal,
     mut requests: Streaming<pb::SendBulkMessagesRequest>,
     answers: &Answers,
 ) -> Result<(), Status> {
@@ -56,7 +65,7 @@ async fn run(
     let Some(Frame::Start(start)) = first else {
         return Err(status::protocol_violation("the first frame must be start"));
     };
-    let mut bulk = Bulk::new(service, *start).map_err(status::status)?;
+    let mut bulk = Bulk::new(service, principal, *start).map_err(status::status)?;
     bulk.look_for_record().await;
     let accepted = pb::BulkAccepted {
         bulk_id: bulk.bulk_id.to_string(),
@@ -99,8 +108,12 @@ struct Bulk {
 }
 
 impl Bulk {
-    fn new(service: MessengerService, start: pb::BulkStart) -> Result<Self, SendError> {
-        let page = service.pages.resolve(&start.page_id)?;
+    fn new(
+        service: MessengerService,
+        principal: &Principal,
+        start: pb::BulkStart,
+    ) -> Result<Self, SendError> {
+        let page = principal.page(&service.pages, &start.page_id)?;
         let number = service.dispatcher.new_bulk();
         let bulk_id = match start.bulk_id.as_str() {
             "" => made_up_bulk_id(number).into(),

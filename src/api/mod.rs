@@ -1,13 +1,17 @@
 //! The gRPC room: protobuf in, protobuf out.
 //!
+//! Every call passes [`middleware`], where [`auth`] tells who makes it and `deadline` until when.
 //! [`service`] answers the calls, [`bulk`] runs the stream, [`convert`] turns protobuf into messages that may be
 //! sent, [`fingerprint`] tells a request from another one with the same id, `record` reads what is on record of a
 //! bulk, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
 
+pub mod auth;
 pub mod bulk;
 pub mod convert;
+mod deadline;
 pub mod fingerprint;
 pub mod health;
+pub mod middleware;
 mod record;
 pub mod service;
 pub mod status;

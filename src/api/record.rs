@@ -3,6 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::auth::Principal;
 use super::{convert, pb, status};
 use crate::error::{Reason, SendError, Violations};
 use crate::ledger::{Ledger, LedgerError, ResultsQuery, State};
@@ -12,13 +13,14 @@ use crate::pages::Pages;
 /// Counts of one bulk.
 ///
 /// # Errors
-/// If the page or the bulk is not known, or the ledger is away.
+/// If the page or the bulk is not known or not the caller's, or the ledger is away.
 pub(super) async fn bulk(
+    principal: &Principal,
     pages: &Pages,
     ledger: &Ledger,
     request: pb::GetBulkRequest,
 ) -> Result<pb::Bulk, SendError> {
-    let page = pages.resolve(&request.page_id)?;
+    let page = principal.page(pages, &request.page_id)?;
     if request.bulk_id.is_empty() {
         return Err(SendError::violation("bulk_id", "is required"));
     }
@@ -45,13 +47,14 @@ pub(super) async fn bulk(
 /// A page of results.
 ///
 /// # Errors
-/// If the page is not known, a field is wrong, or the ledger is away.
+/// If the page is not known or not the caller's, a field is wrong, or the ledger is away.
 pub(super) async fn results(
+    principal: &Principal,
     pages: &Pages,
     ledger: &Ledger,
     request: pb::ListBulkResultsRequest,
 ) -> Result<pb::ListBulkResultsResponse, SendError> {
-    let page = pages.resolve(&request.page_id)?;
+    let page = principal.page(pages, &request.page_id)?;
     let query = query(request, &page.id)?;
     let found = ledger.results(&query).await.map_err(unavailable)?;
     let last = found.results.last().filter(|_| found.has_more);

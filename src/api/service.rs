@@ -1,15 +1,15 @@
 //! The calls of the contract. Each is: convert, queue, await the outcome, answer.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::auth::Principal;
 use super::convert::{self, Rendering};
+use super::deadline::Deadline;
 use super::pb::{self, action::Kind};
 use super::{bulk, fingerprint, record, status};
 use crate::dispatch::{self, Dispatcher, Queued, Reply, Source};
@@ -17,7 +17,6 @@ use crate::error::{Outcome, Receipt, SendError, Violations};
 use crate::graph::client::Client;
 use crate::graph::request;
 use crate::ledger::{Claim, Key, Ledger};
-use crate::limits::UNARY_DEADLINE_DEFAULT;
 use crate::message::{Message, check_together};
 use crate::pages::Pages;
 
@@ -40,6 +39,8 @@ pub struct MessengerService {
 
 /// The frame that the four unary requests share.
 struct UnaryRequest {
+    principal: Principal,
+    deadline: Deadline,
     request_id: String,
     page_id: String,
     recipient: Option<pb::Recipient>,
@@ -47,7 +48,6 @@ struct UnaryRequest {
     kind: Option<Kind>,
     template_variables: Option<prost_types::Struct>,
     validate_only: bool,
-    deadline: Option<Instant>,
 }
 
 /// What a unary send ends with, if not with an error.
@@ -62,7 +62,7 @@ impl MessengerService {
     }
 
     async fn try_send(&self, request: UnaryRequest) -> Result<Answer, SendError> {
-        let page = self.pages.resolve(&request.page_id)?;
+        let page = request.principal.page(&self.pages, &request.page_id)?;
         let (deadline, validate_only) = (request.deadline, request.validate_only);
         let claim = request.claim(&page.id);
         let message = request.into_message()?;
@@ -79,8 +79,14 @@ impl MessengerService {
         self.dispatcher.check_unary_room(&page.id)?;
         let (sender, outcome) = oneshot::channel();
         let reply = Reply::to_unary(sender);
-        let deadline = Some(deadline.unwrap_or_else(|| Instant::now() + UNARY_DEADLINE_DEFAULT));
-        let queued = Queued { message, claim, source: Source::Unary, attempts: 0, deadline, reply };
+        let queued = Queued {
+            message,
+            claim,
+            source: Source::Unary,
+            attempts: 0,
+            deadline: Some(deadline.of_waiting()),
+            reply,
+        };
         self.dispatcher.queue(&page.id, vec![queued]);
         let receipt: Receipt = outcome
             .await
@@ -140,34 +146,19 @@ impl UnaryRequest {
     }
 }
 
-/// How long before its deadline a call is answered at most.
-const DEADLINE_MARGIN_MAX: Duration = Duration::from_millis(100);
-
-/// The deadline that the caller set, if any (gRPC over HTTP/2, `grpc-timeout`).
-fn deadline(metadata: &MetadataMap) -> Option<Instant> {
-    let timeout = metadata.get("grpc-timeout")?.to_str().ok()?;
-    let (amount, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
-    let amount: u64 = amount.parse().ok()?;
-    let timeout = match unit {
-        "H" => Duration::from_secs(amount.checked_mul(3600)?),
-        "M" => Duration::from_secs(amount.checked_mul(60)?),
-        "S" => Duration::from_secs(amount),
-        "m" => Duration::from_millis(amount),
-        "u" => Duration::from_micros(amount),
-        "n" => Duration::from_nanos(amount),
-        _ => return None,
-    };
-    // A little earlier, so that the caller still gets the answer.
-    Instant::now().checked_add(timeout.saturating_sub((timeout / 20).min(DEADLINE_MARGIN_MAX)))
+fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
+    Principal::of(request).map_err(status::status)
 }
 
 /// A unary call: takes its request apart, sends, and answers. The four differ in their action only.
 macro_rules! unary {
     ($self:ident, $request:ident, $field:ident, $kind:expr, $response:ident, $result:ident) => {{
-        let deadline = deadline($request.metadata());
+        let (principal, deadline) = (principal(&$request)?, Deadline::of(&$request));
         let request = $request.into_inner();
         let answer = $self
             .send(UnaryRequest {
+                principal,
+                deadline,
                 request_id: request.request_id,
                 page_id: request.page_id,
                 recipient: request.recipient,
@@ -175,7 +166,6 @@ macro_rules! unary {
                 kind: request.$field.map($kind),
                 template_variables: request.template_variables,
                 validate_only: request.validate_only,
-                deadline,
             })
             .await?;
         let result = match answer {
@@ -236,12 +226,15 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
         &self,
         request: Request<Streaming<pb::SendBulkMessagesRequest>>,
     ) -> Result<Response<Self::SendBulkMessagesStream>, Status> {
+        let principal = principal(&request)?;
+        let permit = principal.begin_stream().map_err(status::status)?;
         // The response goes out before the first frame is read: some clients wait for it before they write.
-        Ok(Response::new(bulk::start(self.clone(), request.into_inner())))
+        Ok(Response::new(bulk::start(self.clone(), principal, permit, request.into_inner())))
     }
 
     async fn get_bulk(&self, request: Request<pb::GetBulkRequest>) -> Result<Response<pb::Bulk>, Status> {
-        let bulk = record::bulk(&self.pages, &self.ledger, request.into_inner()).await;
+        let principal = principal(&request)?;
+        let bulk = record::bulk(&principal, &self.pages, &self.ledger, request.into_inner()).await;
         bulk.map(Response::new).map_err(status::status)
     }
 
@@ -249,15 +242,16 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
         &self,
         request: Request<pb::ListBulkResultsRequest>,
     ) -> Result<Response<pb::ListBulkResultsResponse>, Status> {
-        let results = record::results(&self.pages, &self.ledger, request.into_inner()).await;
+        let principal = principal(&request)?;
+        let results = record::results(&principal, &self.pages, &self.ledger, request.into_inner()).await;
         results.map(Response::new).map_err(status::status)
     }
 
     async fn list_pages(
         &self,
-        _: Request<pb::ListPagesRequest>,
+        request: Request<pb::ListPagesRequest>,
     ) -> Result<Response<pb::ListPagesResponse>, Status> {
-        let pages = self.pages.list().into_iter().map(|page| {
+        let pages = principal(&request)?.pages(&self.pages).into_iter().map(|page| {
             let status = self.dispatcher.status(&page.id);
             let (state, reason) = status::page_state(&status.standing);
             let [media_rate, rate] = status.rates.map(Option::unwrap_or_default);

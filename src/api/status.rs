@@ -72,7 +72,17 @@ fn pb_reason(reason: Reason) -> pb::ErrorReason {
 
 /// The error that a unary call ends with: standard details for generic tooling, and our own for typed clients.
 pub fn status(error: SendError) -> Status {
-    let code = code(error.reason);
+    status_with(code(error.reason), error)
+}
+
+/// The deadline of a call passed while it was being worked on. What it sends goes on, and is recorded if it has an id.
+pub fn deadline_exceeded() -> Status {
+    let message =
+        "the deadline passed before the outcome was known: ask for it again with the same request_id";
+    status_with(Code::DeadlineExceeded, SendError::new(Reason::OutcomeUnknown, message))
+}
+
+fn status_with(code: Code, error: SendError) -> Status {
     let error = send_error(error);
     let reason = error.reason().as_str_name().trim_start_matches("ERROR_REASON_").to_owned();
     let metadata = error.graph.iter().flat_map(|graph| {

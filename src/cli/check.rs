@@ -25,6 +25,7 @@ The exit code is 0 if every page's token works, 1 if not.";
 pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     options.check()?;
     let pages = Pages::load(options.pages_source()?)?.list();
+    options.callers()?;
     let graph = Client::new(&options.graph_url)?;
     print(&format!("configuration: ok (pages: {}, graph: {})\n", pages.len(), options.graph_url))?;
     let mut is_good = true;

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::bulk::{self, Finished, Plan, ResultsFile};
 use super::connection::ConnectOptions;
 use super::{print, shutdown};
-use crate::config::ServeOptions;
+use crate::config::{LifecycleOptions, SecurityOptions, ServeOptions};
 use crate::limits::BULK_IN_FLIGHT_DEFAULT;
 use crate::pages::{GRAPH_VERSION_DEFAULT, PAGE_ID_ME};
 use crate::sandbox::{self, Sandbox};
@@ -79,7 +79,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let graph_url = sandbox.url();
     tokio::spawn(sandbox.serve(end.clone().cancelled_owned()));
     let server = Server::bind(serve_options(&graph_url, &folder)).await?;
-    let connect = ConnectOptions { address: format!("http://{}", server.local_addr()?) };
+    let connect = ConnectOptions::to(format!("http://{}", server.local_addr()?));
     let drain = CancellationToken::new();
     let service = tokio::spawn(server.serve(drain.clone().cancelled_owned()));
     eprintln!("sandbox: {graph_url}, service: {}, audience: {}", connect.address, plan.audience_name());
@@ -103,7 +103,6 @@ fn any_port() -> SocketAddr {
 pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
     ServeOptions {
         listen: any_port(),
-        insecure_no_auth: false,
         graph_url: graph_url.to_owned(),
         pages: None,
         page_access_token: Some("demo".into()),
@@ -115,7 +114,13 @@ pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
         bulk_in_flight_max: BULK_IN_FLIGHT_DEFAULT,
         ledger: format!("sqlite://{}", folder.join("ledger.db").display()),
         ledger_retention_days: 7,
-        drain_timeout_ms: 10_000,
+        security: SecurityOptions::default(),
+        lifecycle: LifecycleOptions {
+            health_listen: None,
+            connection_age_max_ms: 0,
+            drain_delay_ms: 0,
+            drain_timeout_ms: 10_000,
+        },
     }
 }
 

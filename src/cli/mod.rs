@@ -3,6 +3,7 @@
 //! * [`serve`]: `serve` and `sandbox`, which run until a signal ends them
 //! * [`send`], [`bulk`], [`healthcheck`] talk to a running service through `connection`
 //! * [`demo`] runs sandbox, service and a bulk in one process; [`check`] reads the configuration of `serve`
+//! * [`key`] makes a key for a caller
 //! * `kinds`, `message_options`, `unary`: a message as the command line says it, and the call that sends it
 //! * `failure`, `value`: errors and JSON values, as protobuf has them
 
@@ -12,6 +13,7 @@ mod connection;
 pub mod demo;
 mod failure;
 pub mod healthcheck;
+pub mod key;
 mod kinds;
 mod message_options;
 pub mod send;

@@ -26,6 +26,14 @@ Examples:
     title = \"Our shop\"
     access_token_file = \"/run/secrets/shop-token\"
 
+  For other machines, with TLS and a key for each caller (`messenger-connector key` makes one):
+    messenger-connector serve --listen 0.0.0.0:50051 --tls-cert cert.pem --tls-key key.pem --callers callers.toml
+
+    [[caller]]
+    name = \"shop-backend\"
+    key_sha256 = \"...\"
+    pages = [\"106540452240\"]
+
 SIGTERM or Ctrl-C drains: what was started is finished. A second signal ends the process at once.";
 
 /// Runs the service until a signal ends it.
@@ -33,6 +41,10 @@ SIGTERM or Ctrl-C drains: what was started is finished. A second signal ends the
 /// # Errors
 /// If the configuration is wrong, the address is taken, or the transport fails.
 pub async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
+    // Every connection takes one. Fails where the hard limit cannot be read; the soft one holds then.
+    if let Ok(files) = rlimit::increase_nofile_limit(u64::MAX) {
+        tracing::debug!(files, "limit of open files");
+    }
     let shutdown = shutdown::on_signal()?;
     Server::bind(options).await?.serve(shutdown.cancelled_owned()).await?;
     Ok(ExitCode::SUCCESS)

@@ -167,7 +167,7 @@ impl Lane {
             self.queue.release(recipient);
         }
         if let Some(percent) = report.usage_percent {
-            self.rates.note_usage(percent);
+            self.rates.note_usage(percent, now);
         }
         self.gate.end_call(era, count, report.signs, now);
     }

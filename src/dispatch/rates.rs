@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::pacing::Pace;
 use super::queue::Kind;
 use crate::ledger::Demand;
-use crate::limits::USAGE_SLOW_PERCENT;
+use crate::limits::{USAGE_MEMORY, USAGE_SLOW_PERCENT};
 use crate::pages::{MEDIA_RATE_PER_SECOND_DEFAULT, Page, RATE_PER_SECOND_DEFAULT};
 
 /// Share of its rate that a page keeps when Graph's budget is used up, so that it learns when there is a new one.
@@ -17,7 +17,8 @@ const SHARE_AT_FULL_USAGE: f64 = 0.1;
 pub(super) struct Rates {
     /// In the order of [`Kind::ALL`].
     paces: [Pace; 2],
-    usage_percent: f64,
+    /// How full the page's budget with Graph was, in percent, and when.
+    usage: Option<(f64, Instant)>,
     share: Share,
 }
 
@@ -33,12 +34,12 @@ pub(super) enum Share {
 impl Rates {
     pub(super) fn new(share: Share, now: Instant) -> Self {
         // Each pace gets its rate before it is first asked.
-        Self { paces: [(); 2].map(|()| Pace::new(Some(0.0), now)), usage_percent: 0.0, share }
+        Self { paces: [(); 2].map(|()| Pace::new(Some(0.0), now)), usage: None, share }
     }
 
     /// Takes the configuration as it is now.
     pub(super) fn refresh(&mut self, page: &Page, now: Instant) {
-        let allowed = self.allowed(page);
+        let allowed = self.allowed(page, now);
         let shares = match self.share {
             Share::Whole => [f64::INFINITY; 2],
             Share::Part { rates, until } if now < until => rates.map(Option::unwrap_or_default),
@@ -58,8 +59,8 @@ impl Rates {
     }
 
     /// How full the page's budget with Graph is, in percent.
-    pub(super) fn note_usage(&mut self, percent: f64) {
-        self.usage_percent = percent;
+    pub(super) fn note_usage(&mut self, percent: f64, now: Instant) {
+        self.usage = Some((percent, now));
     }
 
     /// When this replica's share lapses, if it has not the whole.
@@ -91,7 +92,7 @@ impl Rates {
 
     /// What this process could use of the page's rates, in the order of [`Kind::ALL`]; `None` where there is no limit.
     pub(super) fn demands(&mut self, page: &Page, now: Instant) -> [Option<Demand>; 2] {
-        let mut allowed = self.allowed(page).into_iter();
+        let mut allowed = self.allowed(page, now).into_iter();
         self.paces.each_mut().map(|pace| {
             let rate = allowed.next().flatten()?;
             Some(Demand { rate, wanted: pace.wanted(rate, now) })
@@ -99,8 +100,11 @@ impl Rates {
     }
 
     /// Messages per second of all replicas together, in the order of [`Kind::ALL`]; `None` where there is no limit.
-    fn allowed(&self, page: &Page) -> [Option<f64>; 2] {
-        let left = (100.0 - self.usage_percent) / (100.0 - USAGE_SLOW_PERCENT);
+    fn allowed(&self, page: &Page, now: Instant) -> [Option<f64>; 2] {
+        // Other replicas may have heard something newer.
+        let usage = self.usage.filter(|(_, at)| now.saturating_duration_since(*at) < USAGE_MEMORY);
+        let percent = usage.map_or(0.0, |(percent, _)| percent);
+        let left = (100.0 - percent) / (100.0 - USAGE_SLOW_PERCENT);
         let factor = left.clamp(SHARE_AT_FULL_USAGE, 1.0);
         let configured = [
             (page.media_rate_per_second, MEDIA_RATE_PER_SECOND_DEFAULT),

@@ -24,7 +24,7 @@ pub struct Ask {
 /// What a replica wants of one rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Demand {
-    /// Messages per second of all replicas together.
+    /// Messages per second of all replicas together, as this one sees it: the lowest of what they see counts.
     pub rate: f64,
     /// Messages per second that this one could use.
     pub wanted: f64,
@@ -70,6 +70,8 @@ pub enum PageState {
 pub(super) struct Other {
     /// Decides who is first among equals, the same for all.
     pub(super) owner: i64,
+    /// The rate of all together, as it sees it.
+    pub(super) rate: f64,
     pub(super) wanted: f64,
     pub(super) granted: f64,
 }
@@ -79,8 +81,9 @@ pub(super) fn allot(owner: i64, demand: Demand, others: &[Other]) -> f64 {
     let mut wanted: Vec<_> = others.iter().map(|other| (other.wanted, other.owner)).collect();
     wanted.push((demand.wanted, owner));
     wanted.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    let rate = others.iter().map(|other| other.rate).fold(demand.rate, f64::min);
     // The modest get what they want, the others an equal part of the rest.
-    let (mut left, mut heads, mut mine) = (demand.rate, wanted.len(), 0.0);
+    let (mut left, mut heads, mut mine) = (rate, wanted.len(), 0.0);
     for (wants, of) in wanted {
         let part = (left / heads as f64).min(wants);
         left -= part;
@@ -92,7 +95,7 @@ pub(super) fn allot(owner: i64, demand: Demand, others: &[Other]) -> f64 {
     // What nobody wants is for whoever wants it before the next ask.
     let spare = left / (others.len() + 1) as f64;
     let taken: f64 = others.iter().map(|other| other.granted).sum();
-    (mine + spare).min(demand.rate - taken).max(0.0)
+    (mine + spare).min(rate - taken).max(0.0)
 }
 
 #[cfg(test)]
@@ -106,7 +109,12 @@ mod tests {
             let me = round % wanted.len();
             let others: Vec<_> = (0..wanted.len())
                 .filter(|other| *other != me)
-                .map(|other| Other { owner: other as i64, wanted: wanted[other], granted: granted[other] })
+                .map(|other| Other {
+                    owner: other as i64,
+                    rate,
+                    wanted: wanted[other],
+                    granted: granted[other],
+                })
                 .collect();
             granted[me] = allot(me as i64, Demand { rate, wanted: wanted[me] }, &others);
             assert!(granted.iter().sum::<f64>() <= rate + 1e-9, "{granted:?}");
@@ -133,9 +141,15 @@ mod tests {
     #[test]
     fn a_newcomer_waits_until_the_others_have_less() {
         let demand = Demand { rate: 300.0, wanted: 300.0 };
-        let all = |granted| Other { owner: 1, wanted: 300.0, granted };
+        let all = |granted| Other { owner: 1, rate: 300.0, wanted: 300.0, granted };
         assert_eq!(allot(2, demand, &[all(300.0)]), 0.0);
         assert_eq!(allot(2, demand, &[all(200.0)]), 100.0);
         assert_eq!(allot(2, demand, &[all(150.0)]), 150.0);
+    }
+
+    #[test]
+    fn the_lowest_rate_that_a_replica_sees_counts() {
+        let slow = Other { owner: 1, rate: 30.0, wanted: 30.0, granted: 0.0 };
+        assert_eq!(allot(2, Demand { rate: 300.0, wanted: 300.0 }, &[slow]), 15.0);
     }
 }

@@ -15,7 +15,7 @@ fn command(arguments: &[&str]) -> Command {
     command
 }
 
-async fn run(arguments: &[&str]) -> Output {
+pub async fn run(arguments: &[&str]) -> Output {
     command(arguments).output().await.unwrap()
 }
 
@@ -51,8 +51,8 @@ impl Service {
     async fn start(stack: &Stack, folder: &Path, listen: &str) -> Self {
         let ledger = format!("sqlite://{}", folder.join("ledger.db").display());
         let arguments = ["serve", "--listen", listen, "--graph-url", &stack.sandbox_url, "--ledger", &ledger];
-        let in_flight = ["--bulk-in-flight-max", IN_FLIGHT_MAX];
-        let mut serve = command(&[&arguments[..], &in_flight].concat());
+        let more = ["--bulk-in-flight-max", IN_FLIGHT_MAX, "--drain-delay-ms", "0"];
+        let mut serve = command(&[&arguments[..], &more].concat());
         serve.env("PAGE_ACCESS_TOKEN", "t").env("CONNECTOR_RATE_PER_SECOND", "0");
         let mut process = serve.spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();

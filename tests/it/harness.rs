@@ -8,13 +8,42 @@ use messenger_connector::sandbox::{self, Sandbox};
 use messenger_connector::server::Server;
 use prost::Message;
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tonic::Status;
+use tonic::metadata::{Ascii, MetadataValue};
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
 
 /// Messages that a sandbox remembers: more than any test sends.
 const SANDBOX_KEEP: usize = 10_000_000;
 
 pub type Client = MessengerServiceClient<Channel>;
+
+pub type KeyedClient = MessengerServiceClient<InterceptedService<Channel, Authorization>>;
+
+/// Metadata that every call of a client carries.
+#[derive(Clone)]
+pub struct Authorization(Option<MetadataValue<Ascii>>);
+
+impl Interceptor for Authorization {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(value) = &self.0 {
+            request.metadata_mut().insert("authorization", value.clone());
+        }
+        Ok(request)
+    }
+}
+
+/// A client that shows a key, if there is one.
+pub fn keyed(channel: Channel, key: Option<&str>) -> KeyedClient {
+    authorized(channel, key.map(|key| format!("Bearer {key}")).as_deref())
+}
+
+/// A client whose calls carry this authorization, if any.
+pub fn authorized(channel: Channel, authorization: Option<&str>) -> KeyedClient {
+    let authorization = Authorization(authorization.map(|value| value.parse().unwrap()));
+    MessengerServiceClient::new(InterceptedService::new(channel, authorization))
+}
 
 /// A sandbox and a service, stopped when dropped.
 pub struct Stack {
@@ -35,7 +64,10 @@ struct Arguments {
 }
 
 pub fn serve_options(arguments: &[&str]) -> ServeOptions {
-    Arguments::parse_from([&["test", "--listen", "127.0.0.1:0"], arguments].concat()).serve
+    let defaults = ["test", "--listen", "127.0.0.1:0", "--drain-delay-ms", "0"];
+    let is_given = |option: &str| arguments.contains(&option);
+    let end = if is_given("--drain-delay-ms") { 3 } else { 5 };
+    Arguments::parse_from([&defaults[..end], arguments].concat()).serve
 }
 
 pub async fn start() -> Stack {
@@ -58,7 +90,7 @@ pub async fn start_with(arguments: &[&str]) -> Stack {
     let server = Server::bind(options).await.unwrap();
     let address = format!("http://{}", server.local_addr().unwrap());
     let served = tokio::spawn(server.serve(shutdown.clone().cancelled_owned()));
-    let client = MessengerServiceClient::connect(address.clone()).await.unwrap();
+    let client = MessengerServiceClient::new(Channel::from_shared(address.clone()).unwrap().connect_lazy());
     Stack { client, sandbox_url, address, _stop: stop_sandbox, _folder: folder, shutdown, served }
 }
 
@@ -91,6 +123,16 @@ impl Drop for Stack {
 }
 
 impl Stack {
+    /// A new connection.
+    pub async fn channel(&self) -> Channel {
+        Channel::from_shared(self.address.clone()).unwrap().connect().await.unwrap()
+    }
+
+    /// A client that shows a key.
+    pub fn client_with(&self, key: &str) -> KeyedClient {
+        keyed(Channel::from_shared(self.address.clone()).unwrap().connect_lazy(), Some(key))
+    }
+
     /// A JSON answer of the sandbox.
     pub async fn sandbox(&self, path: &str) -> serde_json::Value {
         sandbox_json(&self.sandbox_url, path).await
@@ -192,6 +234,13 @@ pub fn items_frame(items: Vec<pb::BulkItem>) -> pb::SendBulkMessagesRequest {
 
 pub fn item(item_id: &str, recipient: &str) -> pb::BulkItem {
     pb::BulkItem { item_id: item_id.to_owned(), recipient: Some(psid(recipient)), ..Default::default() }
+}
+
+/// Writes a file, and returns its path.
+pub fn write(folder: &std::path::Path, name: &str, text: &str) -> String {
+    let path = folder.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_str().unwrap().to_owned()
 }
 
 pub fn receipt(response: pb::SendTextMessageResponse) -> pb::Receipt {

@@ -40,6 +40,7 @@ struct Service {
 fn serve(ledger: &str, sandbox_url: &str) -> Child {
     Command::new(env!("CARGO_BIN_EXE_messenger-connector"))
         .args(["serve", "--listen", "127.0.0.1:0", "--graph-url", sandbox_url, "--ledger", ledger])
+        .args(["--drain-delay-ms", "0"])
         .env("PAGE_ACCESS_TOKEN", "token")
         .env("CONNECTOR_RATE_PER_SECOND", "0")
         .kill_on_drop(true)

@@ -176,7 +176,8 @@ async fn what_is_on_record_is_answered_on_a_page_that_waits() {
     }
     assert!(receipt(stack.client.clone().send_text_message(with_id()).await.unwrap().into_inner()).replayed);
     let again = stack.bulk(vec![start(), items(300)]);
-    let again = tokio::time::timeout(Duration::from_secs(30), again).await.expect("nothing waits for the page");
+    let again =
+        tokio::time::timeout(Duration::from_secs(30), again).await.expect("nothing waits for the page");
     assert_eq!(again.summary.unwrap().replayed, 300);
     waiting.abort();
 }

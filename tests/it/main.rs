@@ -5,9 +5,11 @@
 // One crate that nobody else uses.
 #![allow(missing_docs, unreachable_pub, missing_debug_implementations)]
 
+mod access;
 mod account;
 mod bulk;
 mod caller;
+mod certificates;
 mod command;
 mod faults;
 mod harness;
@@ -29,5 +31,6 @@ mod simulation;
 mod template;
 mod templates;
 mod tidy;
+mod tls;
 mod unary;
 mod wire;

@@ -5,13 +5,7 @@ use messenger_connector::config::ServeOptions;
 use messenger_connector::server::Server;
 use tonic::Code;
 
-use crate::harness::{self, receipt, send_error, serve_options, text_request};
-
-fn write(folder: &std::path::Path, name: &str, text: &str) -> String {
-    let path = folder.join(name);
-    std::fs::write(&path, text).unwrap();
-    path.to_str().unwrap().to_owned()
-}
+use crate::harness::{self, receipt, send_error, serve_options, text_request, write};
 
 #[tokio::test]
 async fn each_page_sends_with_its_own_token_and_version() {
@@ -60,7 +54,7 @@ async fn each_page_sends_with_its_own_token_and_version() {
     // A file that cannot be used changes nothing.
     write(folder.path(), "pages.toml", "[[page]]\nid = \"103\"\n");
     write(folder.path(), "shop.token", "");
-    tokio::time::sleep(messenger_connector::limits::PAGES_RELOAD_INTERVAL * 2).await;
+    tokio::time::sleep(messenger_connector::limits::FILES_RELOAD_INTERVAL * 2).await;
     client.send_text_message(to("101")).await.unwrap();
 }
 

@@ -43,9 +43,7 @@ async fn bulk(stack: &Stack, name: &str, count: usize) -> i64 {
 
 #[tokio::test]
 async fn replicas_hold_a_rate_together_and_a_survivor_takes_it_all() {
-    // Graph refuses whatever goes beyond the rate in any second.
-    let limited = Options { rate_per_second: RATE, ..Options::default() };
-    let (sandbox_url, _stop) = harness::start_sandbox_with(limited).await;
+    let (sandbox_url, _stop) = harness::start_sandbox(0).await;
     let url = new_database().await;
     let (wire, through) = Wire::to(&url).await;
     let rate = RATE.to_string();
@@ -56,8 +54,9 @@ async fn replicas_hold_a_rate_together_and_a_survivor_takes_it_all() {
     let (of_first, of_second) = tokio::join!(bulk(&first, "a", 200), bulk(&second, "b", 200));
     assert_eq!((of_first, of_second), (200, 200));
     let took = begun.elapsed();
-    assert!((Duration::from_millis(3600)..Duration::from_secs(7)).contains(&took), "{took:?}");
-    assert_eq!(sandbox_json(&sandbox_url, "/sandbox/state").await["throttled"], 0);
+    assert!((Duration::from_millis(3600)..Duration::from_secs(8)).contains(&took), "{took:?}");
+    let most = sandbox_json(&sandbox_url, "/sandbox/rate").await["most_in_one_second"].as_u64().unwrap();
+    assert!(most <= u64::from(RATE) * 12 / 10, "a busy machine bunches some, but not twice the rate: {most}");
 
     let shares = [page(&first).await, page(&second).await].map(|page| page.current_rate_per_second);
     assert!(
@@ -128,4 +127,18 @@ async fn a_refused_token_stops_every_replica_that_has_it_until_it_is_replaced() 
     for stack in &stacks {
         stack.client.clone().send_text_message(text_request("8", "x")).await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn replicas_whose_page_graph_throttles_again_and_again_lose_nothing() {
+    // Less than the page's rate: Graph throttles whatever the replicas agree on.
+    let limited = Options { rate_per_second: 60, ..Options::default() };
+    let (sandbox_url, _stop) = harness::start_sandbox_with(limited).await;
+    let url = new_database().await;
+    let rate = RATE.to_string();
+    let first = start(url.as_str(), &sandbox_url, &single(&rate)).await;
+    let second = start(url.as_str(), &sandbox_url, &single(&rate)).await;
+    let both = async { tokio::join!(bulk(&first, "a", 150), bulk(&second, "b", 150)) };
+    let sent = tokio::time::timeout(Duration::from_secs(60), both).await.expect("no replica waits for ever");
+    assert_eq!(sent, (150, 150));
 }

@@ -8,18 +8,12 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use tonic::transport::{Channel, Endpoint};
-
-use crate::harness::{self, Stack};
-
-async fn channel(stack: &Stack) -> Channel {
-    Endpoint::from_shared(stack.address.clone()).unwrap().connect().await.unwrap()
-}
+use crate::harness;
 
 #[tokio::test]
 async fn health_tells_liveness_and_readiness_apart() {
     let stack = harness::start().await;
-    let mut health = HealthClient::new(channel(&stack).await);
+    let mut health = HealthClient::new(stack.channel().await);
     for service in ["", "liveness", "readiness", "messenger.v1.MessengerService"] {
         let request = HealthCheckRequest { service: service.to_owned() };
         let status = health.check(request).await.unwrap().into_inner().status();
@@ -35,7 +29,7 @@ async fn health_tells_liveness_and_readiness_apart() {
 #[tokio::test]
 async fn a_shutdown_with_a_watcher_and_a_silent_connection_ends() {
     let mut stack = harness::start_with(&["--page-access-token", "t", "--drain-timeout-ms", "500"]).await;
-    let mut health = HealthClient::new(channel(&stack).await);
+    let mut health = HealthClient::new(stack.channel().await);
     let _watch = health.watch(HealthCheckRequest { service: "liveness".into() }).await.unwrap();
     let _silent = tokio::net::TcpStream::connect(stack.address.trim_start_matches("http://")).await.unwrap();
     stack.shutdown.cancel();
@@ -45,7 +39,7 @@ async fn a_shutdown_with_a_watcher_and_a_silent_connection_ends() {
 #[tokio::test]
 async fn reflection_describes_the_contract() {
     let stack = harness::start().await;
-    let mut reflection = ServerReflectionClient::new(channel(&stack).await);
+    let mut reflection = ServerReflectionClient::new(stack.channel().await);
     let request = ServerReflectionRequest {
         host: String::new(),
         message_request: Some(MessageRequest::ListServices(String::new())),

@@ -42,8 +42,9 @@ def main(binary, stubs, folder):
 
     sandbox, graph = start(binary, "sandbox", "--listen", "127.0.0.1:0", "--latency-ms", "50")
     serve, address = start(
-        binary, "serve", "--listen", "127.0.0.1:0", "--graph-url", f"http://{graph}", "--page-access-token", "t", "--rate-per-second", "0",
-        "--ledger", f"sqlite://{folder}/ledger.db",
+        binary, "serve", "--listen", "127.0.0.1:0", "--graph-url", f"http://{graph}", "--page-access-token", "t",
+        "--rate-per-second", "0",
+        "--ledger", f"sqlite://{folder}/ledger.db", "--drain-delay-ms", "0",
     )
     try:
         with grpc.insecure_channel(address) as channel:

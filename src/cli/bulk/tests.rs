@@ -35,7 +35,7 @@ impl Bench {
         let options =
             ServeOptions { bulk_in_flight_max, ..demo::serve_options(&sandbox.url(), folder.path()) };
         let server = Server::bind(options).await.unwrap();
-        let connect = ConnectOptions { address: format!("http://{}", server.local_addr().unwrap()) };
+        let connect = ConnectOptions::to(format!("http://{}", server.local_addr().unwrap()));
         let drain = CancellationToken::new();
         tokio::spawn(sandbox.serve(std::future::pending()));
         tokio::spawn(server.serve(drain.clone().cancelled_owned()));
@@ -45,7 +45,7 @@ impl Bench {
     /// On a service that follows a script.
     async fn scripted(acts: Vec<Act>) -> (Self, Scripted) {
         let (service, address) = Scripted::start(acts).await;
-        let connect = ConnectOptions { address };
+        let connect = ConnectOptions::to(address);
         let (client, drain) = (connect.client().await.unwrap(), CancellationToken::new());
         (Self { client, drain, folder: tempfile::tempdir().unwrap() }, service)
     }

@@ -43,7 +43,8 @@ async fn take_shares(
     asks: &[Ask],
 ) -> Result<Vec<[Option<f64>; 2]>> {
     let others = other_shares(connection, owner, asks).await?;
-    let (mut pages, mut kinds, mut wanted, mut granted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut pages, mut kinds, mut granted) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut seen, mut wanted) = (Vec::new(), Vec::new());
     let mut rates = Vec::with_capacity(asks.len());
     for ask in asks {
         let mut of_page = [None; 2];
@@ -54,6 +55,7 @@ async fn take_shares(
             *rate = Some(share);
             pages.push(&*ask.page_id);
             kinds.push(kind);
+            seen.push(demand.rate);
             wanted.push(demand.wanted);
             granted.push(share);
         }
@@ -64,6 +66,7 @@ async fn take_shares(
         .bind(lease.as_secs_f64())
         .bind(pages)
         .bind(kinds)
+        .bind(seen)
         .bind(wanted)
         .bind(granted)
         .execute(connection)
@@ -80,7 +83,12 @@ async fn other_shares(
     let rows = sqlx::query(statements::OTHER_SHARES).bind(owner).bind(pages).fetch_all(connection).await?;
     let mut others: HashMap<_, Vec<_>> = HashMap::new();
     for row in rows {
-        let other = Other { owner: row.try_get(2)?, wanted: row.try_get(3)?, granted: row.try_get(4)? };
+        let other = Other {
+            owner: row.try_get(2)?,
+            rate: row.try_get(3)?,
+            wanted: row.try_get(4)?,
+            granted: row.try_get(5)?,
+        };
         others.entry((row.try_get(0)?, row.try_get(1)?)).or_default().push(other);
     }
     Ok(others)

@@ -122,16 +122,17 @@ pub(super) const LOCK_SHARES: &str = "SELECT pg_advisory_xact_lock(7020184163528
 
 /// Owner, pages.
 pub(super) const OTHER_SHARES: &str = "
-    SELECT page_id, kind::bigint, owner, wanted, granted FROM page_share
+    SELECT page_id, kind::bigint, owner, rate, wanted, granted FROM page_share
     WHERE page_id = ANY($2) AND owner <> $1 AND expires_at > clock_timestamp()";
 
-/// Owner, seconds, pages, kinds, wanted, granted.
+/// Owner, seconds, pages, kinds, rates, wanted, granted.
 pub(super) const TAKE_SHARES: &str = "
-    INSERT INTO page_share (page_id, kind, owner, wanted, granted, expires_at)
-    SELECT page_id, kind, $1, wanted, granted, clock_timestamp() + make_interval(secs => $2)
-    FROM unnest($3::text[], $4::bigint[], $5::float8[], $6::float8[]) AS item (page_id, kind, wanted, granted)
+    INSERT INTO page_share (page_id, kind, owner, rate, wanted, granted, expires_at)
+    SELECT page_id, kind, $1, rate, wanted, granted, clock_timestamp() + make_interval(secs => $2)
+    FROM unnest($3::text[], $4::bigint[], $5::float8[], $6::float8[], $7::float8[])
+        AS item (page_id, kind, rate, wanted, granted)
     ON CONFLICT (page_id, kind, owner) DO UPDATE
-    SET wanted = excluded.wanted, granted = excluded.granted, expires_at = excluded.expires_at";
+    SET rate = excluded.rate, wanted = excluded.wanted, granted = excluded.granted, expires_at = excluded.expires_at";
 
 /// Owner, pages, states, errors, seconds from now, times, tokens.
 pub(super) const TELL_STANDINGS: &str = "

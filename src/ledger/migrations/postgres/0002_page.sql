@@ -6,6 +6,7 @@ CREATE UNLOGGED TABLE page_share (
     page_id    TEXT COLLATE "C" NOT NULL,
     kind       SMALLINT NOT NULL, -- 0 audio and video, 1 the rest
     owner      BIGINT   NOT NULL, -- as in ledger_owner
+    rate       DOUBLE PRECISION NOT NULL, -- of all replicas together, as this one sees it
     wanted     DOUBLE PRECISION NOT NULL,
     granted    DOUBLE PRECISION NOT NULL,
     expires_at TIMESTAMPTZ NOT NULL,

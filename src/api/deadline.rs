@@ -1,0 +1,58 @@
+//! The deadline of a unary call.
+
+use std::time::{Duration, Instant};
+
+use http::HeaderMap;
+use tonic::Request;
+
+use crate::limits::{UNARY_DEADLINE_DEFAULT, UNARY_DEADLINE_MAX};
+
+/// How long before its deadline a call is answered at most, so that its caller gets the answer.
+const MARGIN_MAX: Duration = Duration::from_millis(100);
+
+/// When a call must have been answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Deadline {
+    at: Instant,
+    margin: Duration,
+}
+
+impl Deadline {
+    /// The deadline that the caller set, within the limits.
+    pub(super) fn of_headers(headers: &HeaderMap) -> Self {
+        let timeout = timeout(headers).unwrap_or(UNARY_DEADLINE_DEFAULT).min(UNARY_DEADLINE_MAX);
+        Self { at: Instant::now() + timeout, margin: (timeout / 20).min(MARGIN_MAX) }
+    }
+
+    /// The deadline of a call, as the middleware left it.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        request.extensions().get().copied().unwrap_or_else(|| Self::of_headers(&HeaderMap::new()))
+    }
+
+    /// A message that still waits is not sent after this.
+    pub(super) fn of_waiting(&self) -> Instant {
+        self.at.checked_sub(self.margin).unwrap_or(self.at)
+    }
+
+    /// The caller is answered by this, even if its message is still being sent. Later than
+    /// [`of_waiting`](Self::of_waiting), so that what was given up is told as that.
+    pub(super) fn of_answer(&self) -> Instant {
+        self.at.checked_sub(self.margin / 2).unwrap_or(self.at)
+    }
+}
+
+/// The timeout that the caller set, if any (gRPC over HTTP/2, `grpc-timeout`).
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let timeout = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (amount, unit) = timeout.split_at_checked(timeout.len().checked_sub(1)?)?;
+    let amount: u64 = amount.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(amount.checked_mul(3600)?)),
+        "M" => Some(Duration::from_secs(amount.checked_mul(60)?)),
+        "S" => Some(Duration::from_secs(amount)),
+        "m" => Some(Duration::from_millis(amount)),
+        "u" => Some(Duration::from_micros(amount)),
+        "n" => Some(Duration::from_nanos(amount)),
+        _ => None,
+    }
+}

@@ -1,0 +1,71 @@
+//! What every call passes on its way to its service, whichever service that is: panics, credentials, limits, deadline.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use http::{Request, Response};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic::service::Routes;
+
+use super::auth::Auth;
+use super::deadline::Deadline;
+use super::status;
+use crate::error::{Reason, SendError};
+
+/// Services that anybody may ask: probes have no credentials.
+const OPEN_SERVICES: [&str; 1] = ["/grpc.health.v1.Health/"];
+
+/// The services of one port, behind what every call passes.
+#[derive(Clone, Debug)]
+pub struct Middleware {
+    routes: Routes,
+    auth: Arc<Auth>,
+}
+
+impl Middleware {
+    /// Puts itself before the services.
+    pub fn new(routes: Routes, auth: Arc<Auth>) -> Self {
+        Self { routes: routes.prepare(), auth }
+    }
+
+    /// Answers a call. Never fails: errors are answers too.
+    pub async fn call(&self, request: Request<Body>) -> Response<Body> {
+        let answer = AssertUnwindSafe(self.admit(request)).catch_unwind().await;
+        let status = match answer {
+            Ok(Ok(response)) => return response,
+            Ok(Err(status)) => status,
+            Err(_) => status::status(bug()),
+        };
+        status.into_http()
+    }
+
+    async fn admit(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+        let mut routes = self.routes.clone();
+        if OPEN_SERVICES.iter().any(|service| request.uri().path().starts_with(service)) {
+            return Ok(infallible(routes.call(request).await));
+        }
+        let principal =
+            self.auth.principal(request.headers(), request.extensions()).map_err(status::status)?;
+        let _permit = principal.begin_request().map_err(status::status)?;
+        let deadline = Deadline::of_headers(request.headers());
+        request.extensions_mut().insert(principal);
+        request.extensions_mut().insert(deadline);
+        // A stream has answered once it begins, so it has no deadline here.
+        let answer = tokio::time::timeout_at(deadline.of_answer().into(), routes.call(request)).await;
+        answer.map(infallible).map_err(|_| status::deadline_exceeded())
+    }
+}
+
+/// The error of a call that panicked. The panic itself has been logged by the panic hook.
+pub(super) fn bug() -> SendError {
+    SendError::new(Reason::Internal, "a bug in messenger-connector: its log tells more")
+}
+
+fn infallible(response: Result<Response<Body>, std::convert::Infallible>) -> Response<Body> {
+    match response {
+        Ok(response) => response,
+    }
+}

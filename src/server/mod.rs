@@ -1,0 +1,186 @@
+//! Puts the rooms together, serves, and shuts down in order.
+//!
+//! `listener` accepts connections, `connection` serves one, `tls` reads certificates.
+
+mod connection;
+mod listener;
+mod tls;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tonic::service::Routes;
+
+use crate::api::auth::{Auth, CallerLimits, Credentials};
+use crate::api::health::Health;
+use crate::api::middleware::Middleware;
+use crate::api::pb;
+use crate::api::pb::messenger_service_server::MessengerServiceServer;
+use crate::api::service::MessengerService;
+use crate::callers::Callers;
+use crate::config::ServeOptions;
+use crate::dispatch::Dispatcher;
+use crate::graph::client::Client;
+use crate::ledger::Ledger;
+use crate::limits::GRPC_MESSAGE_BYTES_MAX;
+use crate::pages::Pages;
+
+use connection::Port;
+use tls::Tls;
+
+/// A service that listens, and serves once told to.
+#[derive(Debug)]
+pub struct Server {
+    listener: TcpListener,
+    health_listener: Option<TcpListener>,
+    options: ServeOptions,
+    pages: Arc<Pages>,
+    callers: Option<Arc<Callers>>,
+    tls: Option<Arc<Tls>>,
+    graph: Arc<Client>,
+    ledger: Ledger,
+}
+
+impl Server {
+    /// Reads the configuration and listens.
+    ///
+    /// # Errors
+    /// If the configuration is wrong or an address is taken.
+    pub async fn bind(options: ServeOptions) -> anyhow::Result<Self> {
+        options.check()?;
+        let pages = Pages::load(options.pages_source()?)?;
+        let callers = options.callers()?.map(Arc::new);
+        let tls = tls::load(&options.security)?;
+        let graph = Arc::new(Client::new(&options.graph_url)?);
+        let listener = listen(options.listen).await?;
+        let health_listener = match options.lifecycle.health_listen {
+            Some(address) => Some(listen(address).await?),
+            None => None,
+        };
+        let ledger = Ledger::open(&options.ledger, options.ledger_options()).await?;
+        Ok(Self { listener, health_listener, options, pages, callers, tls, graph, ledger })
+    }
+
+    /// The address it listens on; tells the port if the configuration left it open.
+    ///
+    /// # Errors
+    /// If the operating system cannot tell.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// The address of the health port, if there is one.
+    pub fn health_addr(&self) -> Option<SocketAddr> {
+        self.health_listener.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// Serves until `shutdown` completes, then finishes what was started, for at most the drain timeout.
+    ///
+    /// # Errors
+    /// If the service cannot be put together.
+    pub async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let draining = CancellationToken::new();
+        let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
+        // Ends with this function.
+        let mut background = JoinSet::new();
+        background.spawn(self.pages.clone().watch());
+        self.callers.clone().map(|callers| background.spawn(callers.watch()));
+        self.tls.clone().map(|tls| background.spawn(tls.watch()));
+        let (mut health, health_service) = Health::new().await;
+        let auth = Arc::new(self.auth());
+        let health_routes = Routes::new(health_service.clone());
+        let routes = self.messenger_routes(draining.clone())?.add_service(health_service);
+        let main = Port {
+            middleware: Middleware::new(routes, auth.clone()),
+            tls: self.tls,
+            age_max: self.options.lifecycle.connection_age_max(),
+            closing: closing.clone(),
+            cut: cut.clone(),
+        };
+        let probes = Port { middleware: Middleware::new(health_routes, auth), tls: None, ..main.clone() };
+        let connections = TaskTracker::new();
+        tracing::info!(address = %self.listener.local_addr()?, "grpc listens");
+        background.spawn(listener::accept(self.listener, Arc::new(main), connections.clone()));
+        if let Some(listener) = self.health_listener {
+            tracing::info!(address = %listener.local_addr()?, "health listens");
+            background.spawn(listener::accept(listener, Arc::new(probes), connections.clone()));
+        }
+        let follow = background.spawn(follow_readiness(health.clone(), self.ledger.readiness()));
+        shutdown.await;
+        follow.abort();
+        tracing::info!("draining");
+        health.set_ready(false).await;
+        draining.cancel();
+        health.close().await;
+        closing.cancel();
+        connections.close();
+        let timeout = self.options.lifecycle.drain_timeout();
+        if tokio::time::timeout(timeout, connections.wait()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "connections did not end in time and are cut");
+        }
+        cut.cancel();
+        connections.wait().await;
+        drop(background);
+        self.ledger.close().await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+
+    fn auth(&self) -> Auth {
+        let security = &self.options.security;
+        let credentials = match &self.callers {
+            Some(callers) => Credentials::Callers(callers.clone()),
+            None if security.tls_client_ca.is_some() => Credentials::Certificate,
+            None => Credentials::None,
+        };
+        let limits = CallerLimits {
+            streams: security.caller_streams_max,
+            requests_in_flight: security.caller_requests_in_flight_max,
+        };
+        Auth::new(credentials, limits)
+    }
+
+    /// The contract's service, and reflection.
+    fn messenger_routes(&self, draining: CancellationToken) -> anyhow::Result<Routes> {
+        let dispatcher =
+            Dispatcher::new(self.pages.clone(), self.graph.clone(), self.ledger.clone(), draining.clone());
+        let service = MessengerService {
+            pages: self.pages.clone(),
+            dispatcher: Arc::new(dispatcher),
+            graph: self.graph.clone(),
+            ledger: self.ledger.clone(),
+            bulk_in_flight_max: self.options.bulk_in_flight_max,
+            draining,
+        };
+        let messenger = MessengerServiceServer::new(service)
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+        let reflection = tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .build_v1()?;
+        Ok(Routes::new(messenger).add_service(reflection))
+    }
+}
+
+async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+}
+
+/// Ready as long as the ledger takes claims. Graph's health does not count: its failures are answered per message.
+async fn follow_readiness(health: Health, mut ledger: watch::Receiver<bool>) {
+    loop {
+        let is_ready = *ledger.borrow_and_update();
+        health.set_ready(is_ready).await;
+        if ledger.changed().await.is_err() {
+            return;
+        }
+    }
+}
