@@ -1,0 +1,59 @@
+//! The end of a service, in order, and within bounds.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::listener::Listening;
+use crate::api::health::Health;
+use crate::config::LifecycleOptions;
+use crate::dispatch::Dispatcher;
+use crate::ledger::Ledger;
+use crate::pages::Pages;
+
+/// How often to look whether messages are still being sent.
+const IN_FLIGHT_LOOK: Duration = Duration::from_millis(10);
+
+/// A service that runs.
+pub(super) struct Running {
+    pub(super) main: Listening,
+    pub(super) probes: Option<Listening>,
+    pub(super) health: Health,
+    /// Cancelled when nothing new is sent any more.
+    pub(super) draining: CancellationToken,
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) pages: Arc<Pages>,
+    pub(super) ledger: Ledger,
+}
+
+impl Running {
+    /// Ends the service. Takes as long as its options say at most, and a few seconds for a ledger that is away.
+    pub(super) async fn drain(self, options: &LifecycleOptions) {
+        tracing::info!(delay_ms = options.drain_delay_ms, timeout_ms = options.drain_timeout_ms, "draining");
+        self.health.set_ready(false);
+        // Until balancers and clients have heard of it, calls still come here, and are still served.
+        sleep(options.drain_delay()).await;
+        self.draining.cancel();
+        self.health.close();
+        let by = Instant::now() + options.drain_timeout();
+        self.main.close(by).await;
+        // A message may outlive the stream and the connection that it came by.
+        if timeout_at(by, none_in_flight(&self.dispatcher, &self.pages)).await.is_err() {
+            tracing::warn!("messages are still being sent: those with an id will be unknown");
+        }
+        self.ledger.close().await;
+        if let Some(probes) = self.probes {
+            // Probes ask until the end, and are not waited for.
+            probes.close(Instant::now()).await;
+        }
+        tracing::info!("stopped");
+    }
+}
+
+async fn none_in_flight(dispatcher: &Dispatcher, pages: &Pages) {
+    while pages.list().iter().any(|page| dispatcher.status(&page.id).in_flight > 0) {
+        sleep(IN_FLIGHT_LOOK).await;
+    }
+}
