@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::{self, Stack, item, items_frame, start_frame, start_sandbox, text_request};
+use crate::harness::{self, Stack, in_time, item, items_frame, start_frame, start_sandbox, text_request};
 use crate::kill::Service;
 
 async fn tcp(address: &str) -> TcpStream {
@@ -41,7 +41,7 @@ async fn a_thousand_silent_connections_harm_nobody_and_are_closed() {
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     for connection in &mut silent {
         // The end, or a reset, where something was left unread.
-        assert!(matches!(connection.read(&mut [0; 64]).await, Ok(0) | Err(_)));
+        assert!(matches!(in_time(connection.read(&mut [0; 64])).await, Ok(0) | Err(_)));
     }
     assert!(started.elapsed() >= Duration::from_secs(10), "{:?}", started.elapsed());
     assert!(is_healthy(&stack.address).await);
@@ -67,7 +67,7 @@ async fn until_a_connection_grows_old(stack: &Stack) {
     let connection = tokio::spawn(connection);
     let request = Request::get(&stack.address).body(tonic::body::Body::empty()).unwrap();
     drop(sender.send_request(request).await.unwrap());
-    connection.await.unwrap().unwrap();
+    in_time(connection).await.unwrap().unwrap();
 }
 
 #[tokio::test]

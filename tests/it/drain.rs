@@ -17,7 +17,8 @@ use crate::account::{Account, deliveries, records};
 use crate::caller::{Caller, Habits};
 use crate::certificates::Files;
 use crate::harness::{
-    self, Client, Stack, item, items_frame, send_error, start_frame, start_sandbox, text_action, text_request,
+    self, Client, Stack, in_time, item, items_frame, send_error, start_frame, start_sandbox, text_action,
+    text_request,
 };
 use crate::kill::Service;
 use crate::random::Random;
@@ -47,9 +48,11 @@ async fn open_bulk(
 
 async fn until_in_flight(stack: &Stack) {
     let mut client = stack.client.clone();
-    while client.list_pages(pb::ListPagesRequest {}).await.unwrap().into_inner().pages[0].in_flight == 0 {
-        tokio::task::yield_now().await;
-    }
+    in_time(async {
+        while client.list_pages(pb::ListPagesRequest {}).await.unwrap().into_inner().pages[0].in_flight == 0 {
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -81,7 +84,7 @@ async fn a_drain_says_so_before_it_begins_on_both_ports() {
     Client::new(channel).send_text_message(text_request("7", "x")).await.unwrap();
     assert!(watch.message().await.unwrap().is_none(), "the watch ends with the service");
     assert!(said.elapsed() >= Duration::from_millis(500), "{:?}", said.elapsed());
-    (&mut stack.served).await.unwrap().unwrap();
+    in_time(&mut stack.served).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -98,26 +101,22 @@ async fn streams_watchers_and_silent_connections_do_not_hold_it() {
 
     stack.shutdown.cancel();
     let started = Instant::now();
-    let (mut sent, end) = (
-        0,
-        loop {
-            use pb::send_bulk_messages_response::Frame;
-            match answers.message().await {
-                Ok(Some(response)) => match response.frame.unwrap() {
-                    Frame::Results(results) => assert_eq!(results.results[0].state(), ItemState::Sent),
-                    Frame::Accepted(_) => {}
-                    Frame::Summary(_) => panic!("not a whole bulk"),
-                },
-                Ok(None) => panic!("ended as if it was complete"),
-                Err(status) => break status,
-            }
-        },
-    );
-    sent += stack.bodies().await.len();
-    assert_eq!(sent, 1, "what was started is finished");
+    let end = loop {
+        use pb::send_bulk_messages_response::Frame;
+        match in_time(answers.message()).await {
+            Ok(Some(response)) => match response.frame.unwrap() {
+                Frame::Results(results) => assert_eq!(results.results[0].state(), ItemState::Sent),
+                Frame::Accepted(_) => {}
+                Frame::Summary(_) => panic!("not a whole bulk"),
+            },
+            Ok(None) => panic!("ended as if it was complete"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(stack.bodies().await.len(), 1, "what was started is finished");
     assert_eq!((end.code(), send_error(&end).reason()), (Code::Unavailable, pb::ErrorReason::Draining));
     assert!(end.get_details_retry_info().is_some());
-    (&mut stack.served).await.unwrap().unwrap();
+    in_time(&mut stack.served).await.unwrap().unwrap();
     // Far from the drain timeout of 30 seconds.
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
     for mut watch in watches {
@@ -136,7 +135,7 @@ async fn a_client_that_never_answers_is_cut() {
     stack.client.list_pages(pb::ListPagesRequest {}).await.unwrap();
     stack.shutdown.cancel();
     let started = Instant::now();
-    (&mut stack.served).await.unwrap().unwrap();
+    in_time(&mut stack.served).await.unwrap().unwrap();
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 }
 
@@ -157,7 +156,7 @@ async fn a_message_that_outlives_its_stream_is_still_recorded() {
     drop(opened);
     stack.client = Client::new(Channel::from_static("http://127.0.0.1:1").connect_lazy());
     stack.shutdown.cancel();
-    (&mut stack.served).await.unwrap().unwrap();
+    in_time(&mut stack.served).await.unwrap().unwrap();
 
     let again = harness::start_with(&arguments).await;
     let get = pb::GetBulkRequest { page_id: String::new(), bulk_id: "sale".into() };
@@ -186,7 +185,7 @@ async fn sigterm_under_a_bulk_of_20000_items_loses_none() {
     account.told_more(4000).await;
     service.signal("TERM");
     let signalled = Instant::now();
-    let status = service.child.wait().await.unwrap();
+    let status = in_time(service.child.wait()).await.unwrap();
     address.send_replace(None);
     let (took, told) = (signalled.elapsed(), account.told().len());
     assert_eq!(status.code(), Some(0));
@@ -214,5 +213,5 @@ async fn a_second_signal_ends_it_at_once() {
     service.signal("TERM");
     service.wait_for("draining").await;
     service.signal("TERM");
-    assert_eq!(service.child.wait().await.unwrap().code(), Some(128 + 15));
+    assert_eq!(in_time(service.child.wait()).await.unwrap().code(), Some(128 + 15));
 }

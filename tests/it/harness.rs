@@ -246,6 +246,11 @@ pub fn item(item_id: &str, recipient: &str) -> pb::BulkItem {
     pb::BulkItem { item_id: item_id.to_owned(), recipient: Some(psid(recipient)), ..Default::default() }
 }
 
+/// Awaits something that happens soon, unless there is a bug.
+pub async fn in_time<T>(soon: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(30), soon).await.expect("it takes for ever")
+}
+
 /// Writes a file, and returns its path.
 pub fn write(folder: &std::path::Path, name: &str, text: &str) -> String {
     let path = folder.join(name);
