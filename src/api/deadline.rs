@@ -56,3 +56,37 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_and_bounded() {
+        let table = [
+            (None, 30_000),
+            (Some("1500m"), 1500),
+            (Some("2S"), 2000),
+            (Some("0n"), 0),
+            (Some("1M"), 60_000),
+            (Some("99999999H"), 60_000),
+            (Some("18446744073709551615H"), 30_000),
+            (Some("5"), 30_000),
+            (Some(""), 30_000),
+            (Some("5x"), 30_000),
+            (Some("\u{e9}"), 30_000),
+        ];
+        for (text, expected_ms) in table {
+            let mut headers = HeaderMap::new();
+            if let Some(text) = text {
+                headers.insert("grpc-timeout", http::HeaderValue::from_bytes(text.as_bytes()).unwrap());
+            }
+            let before = Instant::now();
+            let deadline = Deadline::of_headers(&headers);
+            let expected = Duration::from_millis(expected_ms);
+            let left = deadline.at.duration_since(before);
+            assert!(left >= expected && left < expected + Duration::from_secs(5), "{text:?}: {left:?}");
+            assert!(deadline.of_waiting() <= deadline.of_answer() && deadline.of_answer() <= deadline.at);
+        }
+    }
+}

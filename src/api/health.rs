@@ -1,47 +1,101 @@
-//! grpc.health.v1: liveness and readiness apart.
+//! grpc.health.v1: liveness and readiness apart. Watches end when the service does, so that they do not hold it.
 
-use tonic_health::ServingStatus;
-use tonic_health::pb::health_server::HealthServer;
-use tonic_health::server::{HealthReporter, HealthService};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_server::{self, HealthServer};
+use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::pb::messenger_service_server::SERVICE_NAME;
+use super::status;
+use crate::limits::GRPC_MESSAGE_BYTES_MAX;
 
 /// Alive: the process answers.
 pub const LIVENESS: &str = "liveness";
 /// Ready: the service takes calls.
 pub const READINESS: &str = "readiness";
-/// Every name that tells readiness: the overall one, the service's, and the one for probes.
-const READINESS_NAMES: [&str; 3] = ["", SERVICE_NAME, READINESS];
 
 /// Tells callers whether the service is alive and ready.
 #[derive(Clone, Debug)]
 pub struct Health {
-    reporter: HealthReporter,
+    liveness: watch::Sender<ServingStatus>,
+    readiness: watch::Sender<ServingStatus>,
+    closing: CancellationToken,
+}
+
+impl Default for Health {
+    /// Alive, and not yet ready.
+    fn default() -> Self {
+        Self {
+            liveness: watch::Sender::new(ServingStatus::Serving),
+            readiness: watch::Sender::new(ServingStatus::NotServing),
+            closing: CancellationToken::new(),
+        }
+    }
 }
 
 impl Health {
-    /// Alive, and not yet ready.
-    pub async fn new() -> (Self, HealthServer<HealthService>) {
-        let reporter = HealthReporter::new();
-        let server = HealthServer::new(HealthService::from_health_reporter(reporter.clone()));
-        let health = Self { reporter };
-        health.set_ready(false).await;
-        health.reporter.set_service_status(LIVENESS, ServingStatus::Serving).await;
-        (health, server)
+    /// The service that answers for it.
+    pub fn service(&self) -> HealthServer<Self> {
+        HealthServer::new(self.clone())
+            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
     }
 
     /// Changes readiness.
-    pub async fn set_ready(&self, ready: bool) {
+    pub fn set_ready(&self, ready: bool) {
         let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        for name in READINESS_NAMES {
-            self.reporter.set_service_status(name, status).await;
-        }
+        self.readiness.send_if_modified(|current| std::mem::replace(current, status) != status);
     }
 
-    /// Ends every watch.
-    pub async fn close(&mut self) {
-        for name in READINESS_NAMES.into_iter().chain([LIVENESS]) {
-            self.reporter.clear_service_status(name).await;
+    /// Ends every watch, after its last change.
+    pub fn close(&self) {
+        self.closing.cancel();
+    }
+
+    fn status(&self, service: &str) -> Option<watch::Receiver<ServingStatus>> {
+        match service {
+            LIVENESS => Some(self.liveness.subscribe()),
+            "" | SERVICE_NAME | READINESS => Some(self.readiness.subscribe()),
+            _ => None,
         }
+    }
+}
+
+#[tonic::async_trait]
+impl health_server::Health for Health {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let status = self.status(&request.get_ref().service).ok_or_else(status::unknown_health_name)?;
+        let status = *status.borrow();
+        Ok(Response::new(HealthCheckResponse { status: status.into() }))
+    }
+
+    type WatchStream = BoxStream<'static, Result<HealthCheckResponse, Status>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        // The protocol wants an unknown name watched too.
+        let unknown = || watch::channel(ServingStatus::ServiceUnknown).1;
+        let mut status = self.status(&request.get_ref().service).unwrap_or_else(unknown);
+        status.mark_changed();
+        let closing = self.closing.clone();
+        let changes = stream::unfold((status, closing), |(mut status, closing)| async {
+            tokio::select! {
+                biased;
+                Ok(()) = status.changed() => {}
+                () = closing.cancelled() => return None,
+            }
+            let now = *status.borrow_and_update();
+            Some((Ok(HealthCheckResponse { status: now.into() }), (status, closing)))
+        });
+        Ok(Response::new(changes.boxed()))
     }
 }

@@ -69,3 +69,57 @@ fn infallible(response: Result<Response<Body>, std::convert::Infallible>) -> Res
         Ok(response) => response,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::task::{Context, Poll};
+
+    use prost::Message;
+    use tonic::Code;
+    use tonic::server::NamedService;
+
+    use super::*;
+    use crate::api::auth::{CallerLimits, Credentials};
+    use crate::api::pb;
+
+    /// A service with a bug.
+    #[derive(Clone)]
+    struct Buggy;
+
+    impl NamedService for Buggy {
+        const NAME: &'static str = "buggy.Service";
+    }
+
+    impl Service<Request<Body>> for Buggy {
+        type Response = Response<Body>;
+        type Error = Infallible;
+        type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            panic!("as a bug would")
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_as_an_internal_error() {
+        let limits = CallerLimits { streams: 1, requests_in_flight: 1 };
+        let auth = Arc::new(Auth::new(Credentials::None, limits));
+        let middleware = Middleware::new(Routes::new(Buggy), auth);
+        // The second call shows that the first one gave its room back.
+        for _ in 0..2 {
+            let request = Request::post("/buggy.Service/Call").body(Body::empty()).unwrap();
+            let response = middleware.call(request).await;
+            let status = Status::from_header_map(response.headers()).unwrap();
+            assert_eq!(status.code(), Code::Internal);
+            let details = tonic_types::pb::Status::decode(status.details()).unwrap().details;
+            let error = pb::SendError::decode(details.last().unwrap().value.as_slice()).unwrap();
+            assert_eq!(error.reason(), pb::ErrorReason::Internal);
+            assert!(!error.message.contains("as a bug would"));
+        }
+    }
+}

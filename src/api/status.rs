@@ -110,6 +110,11 @@ fn status_with(code: Code, error: SendError) -> Status {
     Status::with_details(code, error.message, status.encode_to_vec().into())
 }
 
+/// The answer to a health check of something that there is not, as its protocol wants it.
+pub fn unknown_health_name() -> Status {
+    Status::not_found("unknown name: ask for liveness, readiness, messenger.v1.MessengerService or nothing")
+}
+
 /// The protocol of the bulk stream was broken.
 pub fn protocol_violation(message: &'static str) -> Status {
     status(SendError::new(Reason::InvalidArgument, message))

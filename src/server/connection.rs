@@ -33,18 +33,26 @@ const NOT_HTTP2: &[u8] =
                            this port speaks gRPC over HTTP/2.\r\n";
 
 /// What the connections of one port share.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Port {
     /// Answers calls.
-    pub(super) middleware: Middleware,
+    middleware: Middleware,
     /// TLS, if the port speaks it.
-    pub(super) tls: Option<Arc<Tls>>,
+    tls: Option<Arc<Tls>>,
     /// How long a connection lasts, `None` for ever.
-    pub(super) age_max: Option<Duration>,
+    age_max: Option<Duration>,
     /// Cancelled when connections shall take no new calls, finish those that they have, and end.
     pub(super) closing: CancellationToken,
-    /// Cancelled when connections shall end at once.
+    /// Cancelled when connections shall end at once; cancels `closing` too.
     pub(super) cut: CancellationToken,
+}
+
+impl Port {
+    /// A port that is open.
+    pub(super) fn new(middleware: Middleware, tls: Option<Arc<Tls>>, age_max: Option<Duration>) -> Self {
+        let cut = CancellationToken::new();
+        Self { middleware, tls, age_max, closing: cut.child_token(), cut }
+    }
 }
 
 /// Serves a connection until it ends.

@@ -1,8 +1,9 @@
 //! Puts the rooms together, serves, and shuts down in order.
 //!
-//! `listener` accepts connections, `connection` serves one, `tls` reads certificates.
+//! `listener` accepts connections, `connection` serves one, `tls` reads certificates, `drain` ends it all.
 
 mod connection;
+mod drain;
 mod listener;
 mod tls;
 
@@ -15,7 +16,6 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tonic::service::Routes;
 
 use crate::api::auth::{Auth, CallerLimits, Credentials};
@@ -33,6 +33,8 @@ use crate::limits::GRPC_MESSAGE_BYTES_MAX;
 use crate::pages::Pages;
 
 use connection::Port;
+use drain::Running;
+use listener::Listening;
 use tls::Tls;
 
 /// A service that listens, and serves once told to.
@@ -86,51 +88,52 @@ impl Server {
     /// # Errors
     /// If the service cannot be put together.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let draining = CancellationToken::new();
-        let (closing, cut) = (CancellationToken::new(), CancellationToken::new());
-        // Ends with this function.
         let mut background = JoinSet::new();
         background.spawn(self.pages.clone().watch());
         self.callers.clone().map(|callers| background.spawn(callers.watch()));
         self.tls.clone().map(|tls| background.spawn(tls.watch()));
-        let (mut health, health_service) = Health::new().await;
-        let auth = Arc::new(self.auth());
-        let health_routes = Routes::new(health_service.clone());
-        let routes = self.messenger_routes(draining.clone())?.add_service(health_service);
-        let main = Port {
-            middleware: Middleware::new(routes, auth.clone()),
-            tls: self.tls,
-            age_max: self.options.lifecycle.connection_age_max(),
-            closing: closing.clone(),
-            cut: cut.clone(),
-        };
-        let probes = Port { middleware: Middleware::new(health_routes, auth), tls: None, ..main.clone() };
-        let connections = TaskTracker::new();
-        tracing::info!(address = %self.listener.local_addr()?, "grpc listens");
-        background.spawn(listener::accept(self.listener, Arc::new(main), connections.clone()));
-        if let Some(listener) = self.health_listener {
-            tracing::info!(address = %listener.local_addr()?, "health listens");
-            background.spawn(listener::accept(listener, Arc::new(probes), connections.clone()));
-        }
-        let follow = background.spawn(follow_readiness(health.clone(), self.ledger.readiness()));
+        let health = Health::default();
+        background.spawn(follow_readiness(health.clone(), self.ledger.readiness()));
+        let lifecycle = self.options.lifecycle.clone();
+        let running = self.start(health)?;
         shutdown.await;
-        follow.abort();
-        tracing::info!("draining");
-        health.set_ready(false).await;
-        draining.cancel();
-        health.close().await;
-        closing.cancel();
-        connections.close();
-        let timeout = self.options.lifecycle.drain_timeout();
-        if tokio::time::timeout(timeout, connections.wait()).await.is_err() {
-            tracing::warn!(connections = connections.len(), "connections did not end in time and are cut");
-        }
-        cut.cancel();
-        connections.wait().await;
-        drop(background);
-        self.ledger.close().await;
-        tracing::info!("stopped");
+        // So that nothing says that it is ready any more.
+        background.shutdown().await;
+        running.drain(&lifecycle).await;
         Ok(())
+    }
+
+    /// Takes connections from now on.
+    fn start(self, health: Health) -> anyhow::Result<Running> {
+        let draining = CancellationToken::new();
+        let auth = Arc::new(self.auth());
+        let dispatcher = Arc::new(Dispatcher::new(
+            self.pages.clone(),
+            self.graph.clone(),
+            self.ledger.clone(),
+            draining.clone(),
+        ));
+        let service = MessengerService {
+            pages: self.pages.clone(),
+            dispatcher: dispatcher.clone(),
+            graph: self.graph.clone(),
+            ledger: self.ledger.clone(),
+            bulk_in_flight_max: self.options.bulk_in_flight_max,
+            draining: draining.clone(),
+        };
+        let routes = messenger_routes(service)?.add_service(health.service());
+        let age_max = self.options.lifecycle.connection_age_max();
+        tracing::info!(address = %self.listener.local_addr()?, "grpc listens");
+        if let Some(address) = self.health_addr() {
+            tracing::info!(%address, "health listens");
+        }
+        let main = Port::new(Middleware::new(routes, auth.clone()), self.tls, age_max);
+        let main = Listening::start(self.listener, main);
+        let probes = self.health_listener.map(|listener| {
+            let routes = Routes::new(health.service());
+            Listening::start(listener, Port::new(Middleware::new(routes, auth), None, age_max))
+        });
+        Ok(Running { main, probes, health, draining, dispatcher, ledger: self.ledger })
     }
 
     fn auth(&self) -> Auth {
@@ -146,28 +149,20 @@ impl Server {
         };
         Auth::new(credentials, limits)
     }
+}
 
-    /// The contract's service, and reflection.
-    fn messenger_routes(&self, draining: CancellationToken) -> anyhow::Result<Routes> {
-        let dispatcher =
-            Dispatcher::new(self.pages.clone(), self.graph.clone(), self.ledger.clone(), draining.clone());
-        let service = MessengerService {
-            pages: self.pages.clone(),
-            dispatcher: Arc::new(dispatcher),
-            graph: self.graph.clone(),
-            ledger: self.ledger.clone(),
-            bulk_in_flight_max: self.options.bulk_in_flight_max,
-            draining,
-        };
-        let messenger = MessengerServiceServer::new(service)
-            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
-        let reflection = tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .build_v1()?;
-        Ok(Routes::new(messenger).add_service(reflection))
-    }
+/// The contract's service, and reflection.
+fn messenger_routes(service: MessengerService) -> anyhow::Result<Routes> {
+    let messenger = MessengerServiceServer::new(service)
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(pb::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?
+        .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX);
+    Ok(Routes::new(messenger).add_service(reflection))
 }
 
 async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
@@ -178,7 +173,7 @@ async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 async fn follow_readiness(health: Health, mut ledger: watch::Receiver<bool>) {
     loop {
         let is_ready = *ledger.borrow_and_update();
-        health.set_ready(is_ready).await;
+        health.set_ready(is_ready);
         if ledger.changed().await.is_err() {
             return;
         }

@@ -13,8 +13,8 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_types::StatusExt;
 
 use crate::harness::{
-    self, KeyedClient, Stack, authorized, receipt, send_error, serve_options, start_frame, text_request,
-    write,
+    self, KeyedClient, Stack, authorized, in_time, receipt, send_error, serve_options, start_frame,
+    text_request, write,
 };
 
 /// Two pages, 101 and 102, and the options that configure them.
@@ -148,15 +148,21 @@ async fn keys_are_replaced_while_it_runs() {
 
     // Both are valid for a while, so that nobody is left without one.
     callers(folder.path(), &["shop-key", "new-key"]);
-    while send(&mut new, "101").await.0 != Code::Ok {
-        assert_eq!(send(&mut old, "101").await.0, Code::Ok);
-    }
+    in_time(async {
+        while send(&mut new, "101").await.0 != Code::Ok {
+            assert_eq!(send(&mut old, "101").await.0, Code::Ok);
+        }
+    })
+    .await;
     assert_eq!(send(&mut old, "101").await.0, Code::Ok);
 
     callers(folder.path(), &["new-key"]);
-    while send(&mut old, "101").await.0 != Code::Unauthenticated {
-        assert_eq!(send(&mut new, "101").await.0, Code::Ok);
-    }
+    in_time(async {
+        while send(&mut old, "101").await.0 != Code::Unauthenticated {
+            assert_eq!(send(&mut new, "101").await.0, Code::Ok);
+        }
+    })
+    .await;
     assert_eq!(send(&mut new, "101").await.0, Code::Ok);
 }
 

@@ -1,6 +1,8 @@
 //! Starts a sandbox and a service on free ports, and talks to them as a caller would.
 
 use clap::Parser;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use messenger_connector::api::pb;
 use messenger_connector::api::pb::messenger_service_client::MessengerServiceClient;
 use messenger_connector::config::ServeOptions;
@@ -45,11 +47,22 @@ pub fn authorized(channel: Channel, authorization: Option<&str>) -> KeyedClient 
     MessengerServiceClient::new(InterceptedService::new(channel, authorization))
 }
 
+pub type BareClient =
+    MessengerServiceClient<hyper_util::client::legacy::Client<HttpConnector, tonic::body::Body>>;
+
+/// A client without a clock of its own, which moves to a new connection what it could not send over an old one.
+pub fn bare_client(stack: &Stack) -> BareClient {
+    let mut http = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
+    MessengerServiceClient::with_origin(http.http2_only(true).build_http(), stack.address.parse().unwrap())
+}
+
 /// A sandbox and a service, stopped when dropped.
 pub struct Stack {
     pub client: Client,
     pub sandbox_url: String,
     pub address: String,
+    /// Where the health port is, if there is one.
+    pub health_address: Option<String>,
     pub shutdown: CancellationToken,
     _stop: DropGuard,
     /// Holds the ledger's file.
@@ -89,9 +102,11 @@ pub async fn start_with(arguments: &[&str]) -> Stack {
     let options = serve_options(&[graph_url, arguments, &ledger, no_limit].concat());
     let server = Server::bind(options).await.unwrap();
     let address = format!("http://{}", server.local_addr().unwrap());
+    let health_address = server.health_addr().map(|address| format!("http://{address}"));
     let served = tokio::spawn(server.serve(shutdown.clone().cancelled_owned()));
     let client = MessengerServiceClient::new(Channel::from_shared(address.clone()).unwrap().connect_lazy());
-    Stack { client, sandbox_url, address, _stop: stop_sandbox, _folder: folder, shutdown, served }
+    let (_stop, _folder) = (stop_sandbox, folder);
+    Stack { client, sandbox_url, address, health_address, _stop, _folder, shutdown, served }
 }
 
 /// Starts a sandbox that takes this long for every call; it is stopped when the guard is dropped.
@@ -234,6 +249,11 @@ pub fn items_frame(items: Vec<pb::BulkItem>) -> pb::SendBulkMessagesRequest {
 
 pub fn item(item_id: &str, recipient: &str) -> pb::BulkItem {
     pb::BulkItem { item_id: item_id.to_owned(), recipient: Some(psid(recipient)), ..Default::default() }
+}
+
+/// Awaits something that happens soon, unless there is a bug.
+pub async fn in_time<T>(soon: impl Future<Output = T>) -> T {
+    tokio::time::timeout(std::time::Duration::from_secs(30), soon).await.expect("it takes for ever")
 }
 
 /// Writes a file, and returns its path.

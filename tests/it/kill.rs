@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use messenger_connector::api::pb::ItemState;
 use messenger_connector::api::pb::bulk_start::OnUnknown;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -32,15 +32,16 @@ const BULK_ITEMS: usize = 5000;
 const WINDOW: usize = 1000;
 
 /// The binary, serving.
-struct Service {
-    child: Child,
-    address: String,
+pub struct Service {
+    pub child: Child,
+    pub address: String,
+    pub lines: Lines<BufReader<ChildStderr>>,
 }
 
-fn serve(ledger: &str, sandbox_url: &str) -> Child {
+fn serve(ledger: &str, sandbox_url: &str, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_messenger-connector"))
         .args(["serve", "--listen", "127.0.0.1:0", "--graph-url", sandbox_url, "--ledger", ledger])
-        .args(["--drain-delay-ms", "0"])
+        .args(more)
         .env("PAGE_ACCESS_TOKEN", "token")
         .env("CONNECTOR_RATE_PER_SECOND", "0")
         .kill_on_drop(true)
@@ -50,20 +51,38 @@ fn serve(ledger: &str, sandbox_url: &str) -> Child {
 }
 
 impl Service {
-    async fn start(ledger: &str, sandbox_url: &str) -> Self {
-        let mut child = serve(ledger, sandbox_url);
+    /// Starts it with these options more.
+    pub async fn start_with(ledger: &str, sandbox_url: &str, more: &[&str]) -> Self {
+        let mut child = serve(ledger, sandbox_url, more);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut log = String::new();
         while let Some(line) = lines.next_line().await.unwrap() {
             if let Some((_, address)) = line.split_once("listens address=") {
-                let address = format!("http://{address}");
-                // It may say more, and must not wait for a reader then.
-                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-                return Self { child, address };
+                return Self { child, address: format!("http://{address}"), lines };
             }
             log.push_str(&line);
         }
         panic!("the service ended before it listened: {log}");
+    }
+
+    async fn start(ledger: &str, sandbox_url: &str) -> Self {
+        Self::start_with(ledger, sandbox_url, &[]).await
+    }
+
+    /// Waits until it logs this.
+    pub async fn wait_for(&mut self, wanted: &str) -> String {
+        while let Some(line) = self.lines.next_line().await.unwrap() {
+            if line.contains(wanted) {
+                return line;
+            }
+        }
+        panic!("the service ended without saying {wanted:?}");
+    }
+
+    /// Sends it a signal, such as TERM.
+    pub fn signal(&self, name: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
     }
 }
 
@@ -122,7 +141,7 @@ async fn kill_again_and_again(ledger: &str, rounds: usize) {
         kills += 1;
         if random.chance(20) {
             // One that hardly begins.
-            let mut child = serve(ledger, &sandbox_url);
+            let mut child = serve(ledger, &sandbox_url, &[]);
             tokio::time::sleep(Duration::from_micros(random.below(50_000) as u64)).await;
             child.kill().await.unwrap();
         }

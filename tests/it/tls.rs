@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use crate::certificates::{Authority, Files, shown};
 use crate::command;
-use crate::harness::{self, KeyedClient, Stack, keyed, text_request, write};
+use crate::harness::{self, KeyedClient, Stack, in_time, keyed, text_request, write};
 
 async fn start(files: &Files, more: &[&str]) -> Stack {
     let tls = files.arguments();
@@ -169,9 +169,7 @@ async fn a_certificate_is_renewed_under_load_without_one_failed_call() {
     let (certificate, key) = files.authority.sign(&["localhost"], "second");
     files.replace(&certificate, &key);
     let expected = CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap();
-    while shown_certificate(&stack, &files.authority).await != expected {
-        tokio::task::yield_now().await;
-    }
+    in_time(async { while shown_certificate(&stack, &files.authority).await != expected {} }).await;
     assert_ne!(before, expected);
 
     // Files that cannot be used leave it as it is.

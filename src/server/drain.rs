@@ -1,0 +1,47 @@
+//! The end of a service, in order, and within bounds.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use super::listener::Listening;
+use crate::api::health::Health;
+use crate::config::LifecycleOptions;
+use crate::dispatch::Dispatcher;
+use crate::ledger::Ledger;
+
+/// A service that runs.
+pub(super) struct Running {
+    pub(super) main: Listening,
+    pub(super) probes: Option<Listening>,
+    pub(super) health: Health,
+    /// Cancelled when nothing new is sent any more.
+    pub(super) draining: CancellationToken,
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) ledger: Ledger,
+}
+
+impl Running {
+    /// Ends the service. Takes as long as its options say at most, and a few seconds for a ledger that is away.
+    pub(super) async fn drain(self, options: &LifecycleOptions) {
+        tracing::info!(delay_ms = options.drain_delay_ms, timeout_ms = options.drain_timeout_ms, "draining");
+        self.health.set_ready(false);
+        // Until balancers and clients have heard of it, calls still come here, and are still served.
+        sleep(options.drain_delay()).await;
+        self.draining.cancel();
+        self.health.close();
+        let by = Instant::now() + options.drain_timeout();
+        self.main.close(by).await;
+        // A message may outlive the stream and the connection that it came by.
+        if timeout_at(by, self.dispatcher.finish()).await.is_err() {
+            tracing::warn!("messages are still being sent: those with an id will be unknown");
+        }
+        self.ledger.close().await;
+        if let Some(probes) = self.probes {
+            // Probes ask until the end, and are not waited for.
+            probes.close(Instant::now()).await;
+        }
+        tracing::info!("stopped");
+    }
+}
