@@ -1,9 +1,10 @@
 # make demo   sandbox, service and a bulk send to 10,000 people: needs Rust and a C compiler only
 # make test   everything that must hold; installs the tools it needs into .tools/, and as root Postgres from Debian;
 #             with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
+# make bench  what messages cost, into docs/performance.md; takes some minutes and wants the machine for itself
 
 .DELETE_ON_ERROR:
-.PHONY: demo test rust postgres contract tiny-items fmt clean
+.PHONY: demo test bench rust postgres contract tiny-items fmt clean
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
@@ -15,6 +16,9 @@ demo:
 
 test: rust contract tiny-items
 	@echo "all tests passed"
+
+bench: $(if $(TEST_POSTGRES_URL),,postgres)
+	cargo bench --locked --bench throughput -- --write
 
 rust: $(if $(TEST_POSTGRES_URL),,postgres)
 	cargo fmt --check
