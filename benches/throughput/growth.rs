@@ -5,6 +5,7 @@ use tokio::task::JoinSet;
 use crate::Scale;
 use crate::audience::Kind;
 use crate::bulk::Bulk;
+use crate::kinds::CPU_US_MAX;
 use crate::latency::median;
 use crate::meter::{Cost, Meter};
 use crate::plot::{Words, grouped, growth};
@@ -132,8 +133,8 @@ fn section(audiences: &[Point], pages: &[Point]) -> anyhow::Result<Section> {
     let items = Words { title: "Cost of a message by size of the audience", x: "items of the bulk", y };
     let by_page = Words { title: "Cost of a message by number of pages", x: "pages that send at once", y };
     let plots = vec![
-        ("growth-items.svg", growth(items, &points(audiences), None)?),
-        ("growth-pages.svg", growth(by_page, &points(pages), None)?),
+        ("growth-items.svg", growth(items, &points(audiences), CPU_US_MAX)?),
+        ("growth-pages.svg", growth(by_page, &points(pages), CPU_US_MAX)?),
     ];
     Ok(Section { name: "growth", text, targets: targets(audiences), plots })
 }

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Sandbox and service are processes of their own, the callers are in this one: `bulk`, `unary` and `baseline`.
-//! What is measured with them is in `kinds`, `growth`, `overhead`, `priority`, `pace` and `replicas`.
+//! What is measured with them is in `kinds`, `growth`, `overhead`, `priority`, `pace` and `replicas`; `profile` tells
+//! where the CPU time goes.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ mod plot;
 mod postgres;
 mod priority;
 mod process;
+mod profile;
 mod replicas;
 mod report;
 mod unary;
@@ -43,7 +45,7 @@ const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/performance.md
 /// Measures what messages cost.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What to measure [default: all of it]
+    /// What to measure [default: all of it but the profile]
     #[arg(value_enum)]
     parts: Vec<Part>,
     /// Write what was measured into docs/performance.md
@@ -77,6 +79,8 @@ enum Part {
     Pace,
     /// Two services on one Postgres
     Replicas,
+    /// Where the service's CPU time goes, by room; needs `perf`, and is measured only if it is named
+    Profile,
 }
 
 /// How much is sent, and for how long.
@@ -99,8 +103,10 @@ impl Scale {
 async fn main() -> anyhow::Result<ExitCode> {
     let arguments = Arguments::parse();
     let all = arguments.parts.is_empty();
-    let parts = if all { Part::value_variants() } else { &arguments.parts };
+    let all_parts = || Part::value_variants().iter().copied().filter(|part| *part != Part::Profile).collect();
+    let parts = if all { all_parts() } else { arguments.parts };
     let scale = Scale { divisor: if arguments.quick { 10 } else { 1 } };
+    let load = report::load();
     let mut sections: Vec<Section> = Vec::new();
     for part in parts {
         eprintln!("measuring {part:?} ...");
@@ -112,12 +118,15 @@ async fn main() -> anyhow::Result<ExitCode> {
             Part::Priority => priority::measure(scale).await?,
             Part::Pace => pace::measure(scale).await?,
             Part::Replicas => replicas::measure(scale).await?,
+            Part::Profile => profile::measure(scale).await?,
         };
         println!("{}", section.text);
         sections.push(section);
     }
-    let promises = report::targets(&sections);
-    println!("{}", promises.text);
+    let promises = report::targets(&sections, &load);
+    if !sections.iter().all(|section| section.targets.is_empty()) {
+        println!("{}", promises.text);
+    }
     let is_missed = sections.iter().flat_map(|section| &section.targets).any(|target| !target.is_met);
     if arguments.write {
         // The table of promises is of one run.

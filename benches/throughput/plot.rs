@@ -3,6 +3,7 @@
 use anyhow::anyhow;
 use plotters::coord::ranged1d::{AsRangedCoord, ValueFormatter};
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 const SIZE: (u32, u32) = (860, 380);
 const INK: RGBColor = RGBColor(0x1f, 0x29, 0x33);
@@ -75,10 +76,7 @@ pub(crate) fn bars(words: Words<'_>, bars: &[Bar]) -> anyhow::Result<String> {
             chart.draw_series([rectangle])?;
             let place = (bar.value + longest * 0.008, SegmentValue::CenterOf(at));
             let style = ("sans-serif", 13, &INK).into_text_style(&area);
-            let style = style.pos(plotters::style::text_anchor::Pos::new(
-                plotters::style::text_anchor::HPos::Left,
-                plotters::style::text_anchor::VPos::Center,
-            ));
+            let style = style.pos(Pos::new(HPos::Left, VPos::Center));
             chart.draw_series([Text::new(grouped(bar.value), place, style)])?;
         }
         area.present()?;
@@ -90,7 +88,7 @@ pub(crate) fn bars(words: Words<'_>, bars: &[Bar]) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// If it cannot be drawn.
-pub(crate) fn growth(words: Words<'_>, points: &[(f64, f64)], limit: Option<f64>) -> anyhow::Result<String> {
+pub(crate) fn growth(words: Words<'_>, points: &[(f64, f64)], limit: f64) -> anyhow::Result<String> {
     let (first, last) = ends(points)?;
     line(words, (first..last).log_scale(), points, limit, (first, last), true)
 }
@@ -101,7 +99,7 @@ pub(crate) fn growth(words: Words<'_>, points: &[(f64, f64)], limit: Option<f64>
 /// If it cannot be drawn.
 pub(crate) fn over_time(words: Words<'_>, points: &[(f64, f64)], limit: f64) -> anyhow::Result<String> {
     let (first, last) = ends(points)?;
-    line(words, first..last, points, Some(limit), (first, last), false)
+    line(words, first..last, points, limit, (first, last), false)
 }
 
 fn ends(points: &[(f64, f64)]) -> anyhow::Result<(f64, f64)> {
@@ -116,7 +114,7 @@ fn line<X>(
     words: Words<'_>,
     x: X,
     points: &[(f64, f64)],
-    limit: Option<f64>,
+    limit: f64,
     (first, last): (f64, f64),
     has_dots: bool,
 ) -> anyhow::Result<String>
@@ -124,7 +122,7 @@ where
     X: AsRangedCoord<Value = f64>,
     X::CoordDescType: ValueFormatter<f64>,
 {
-    let highest = points.iter().map(|(_, y)| *y).chain(limit).fold(0.0, f64::max);
+    let highest = points.iter().map(|(_, y)| *y).chain([limit]).fold(0.0, f64::max);
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -147,9 +145,11 @@ where
             .y_label_formatter(&|value| grouped(*value))
             .label_style(("sans-serif", 13, &INK))
             .draw()?;
-        if let Some(limit) = limit {
-            chart.draw_series(LineSeries::new([(first, limit), (last, limit)], LIMIT.stroke_width(1)))?;
-        }
+        chart.draw_series(LineSeries::new([(first, limit), (last, limit)], LIMIT.stroke_width(1)))?;
+        let style =
+            ("sans-serif", 13, &LIMIT).into_text_style(&area).pos(Pos::new(HPos::Right, VPos::Bottom));
+        let place = (last, limit + highest * 0.02);
+        chart.draw_series([Text::new(format!("limit {}", grouped(limit)), place, style)])?;
         chart.draw_series(LineSeries::new(points.iter().copied(), OURS.stroke_width(2)))?;
         if has_dots {
             chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, OURS.filled())))?;

@@ -68,8 +68,8 @@ pub(crate) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-/// The targets of all sections as a section of its own, which also tells where they were measured.
-pub(crate) fn targets(sections: &[Section]) -> Section {
+/// The targets of all sections as a section of its own, which also tells where they were measured, and under which load.
+pub(crate) fn targets(sections: &[Section], load: &str) -> Section {
     let targets: Vec<_> = sections.iter().flat_map(|section| &section.targets).collect();
     let mut rows = vec![row(["promise", "measured", ""])];
     for target in &targets {
@@ -78,7 +78,7 @@ pub(crate) fn targets(sections: &[Section]) -> Section {
     let missed = targets.iter().filter(|target| !target.is_met).count();
     let text = format!(
         "## Promises\n\n{}\n\n{}\n{} of {} are met.\n",
-        place(),
+        place(load),
         table(&rows),
         targets.len() - missed,
         targets.len()
@@ -86,8 +86,14 @@ pub(crate) fn targets(sections: &[Section]) -> Section {
     Section { name: "promises", text, targets: Vec::new(), plots: Vec::new() }
 }
 
+/// How busy the machine is with other work: the load average of the last minute.
+pub(crate) fn load() -> String {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    load.split(' ').next().unwrap_or_default().to_owned()
+}
+
 /// Where and on what this was measured.
-fn place() -> String {
+fn place(load: &str) -> String {
     let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("\t: unknown CPU");
     let model = model.trim_start_matches([' ', '\t', ':']);
@@ -95,7 +101,8 @@ fn place() -> String {
     let commit = said_by("git", &["describe", "--always", "--dirty=, with changes"]);
     let date = said_by("date", &["--utc", "+%Y-%m-%d"]);
     format!(
-        "`make bench` on {cores} cores ({model}), {date}, commit {commit}. Sandbox, service and callers share the cores."
+        "`make bench` on {cores} cores ({model}), {date}, commit {commit}. Sandbox, service and callers share the cores \
+         with each other, and with whatever else runs: the load average was {load} before it began."
     )
 }
 
