@@ -1,9 +1,11 @@
 # make demo   sandbox, service and a bulk send to 10,000 people: needs Rust and a C compiler only
 # make test   everything that must hold; installs the tools it needs into .tools/, and as root Postgres from Debian;
 #             with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
+# make bench  what messages cost, into docs/performance.md: takes some minutes, and wants the machine for itself
+# make profile  where the CPU time goes, into the same document: wants Linux's perf, and as root installs it from Debian
 
 .DELETE_ON_ERROR:
-.PHONY: demo test rust postgres contract tiny-items fmt clean
+.PHONY: demo test bench profile rust postgres contract tiny-items fmt clean
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
@@ -15,6 +17,16 @@ demo:
 
 test: rust contract tiny-items
 	@echo "all tests passed"
+
+bench: $(if $(TEST_POSTGRES_URL),,postgres)
+	cargo bench --locked --bench throughput -- --write
+
+profile:
+	@command -v perf >/dev/null || { \
+	    [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends linux-perf >/dev/null; } || { \
+	    echo "make profile needs perf: install it (Debian: linux-perf)"; exit 1; }
+	cargo bench --locked --bench throughput -- profile --write
 
 rust: $(if $(TEST_POSTGRES_URL),,postgres)
 	cargo fmt --check
