@@ -1,6 +1,6 @@
 //! Scenarios of unary calls.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use messenger_connector_client::{MessengerClient, MessengerError, v1};
 use tokio::task::JoinHandle;
@@ -17,7 +17,7 @@ pub(crate) async fn run(scenario: CallScenario) {
     let client = stack.connect(&scenario.connect);
     let mut background = Vec::new();
     for call in scenario.calls {
-        let answer = start(&client, &call);
+        let (answer, started) = (start(&client, &call), Instant::now());
         if call.cancel_when_delivered {
             stack.wait_for_delivered(1).await;
             answer.abort();
@@ -27,7 +27,10 @@ pub(crate) async fn run(scenario: CallScenario) {
             stack.wait_for_delivered(1).await;
             background.push((call, answer));
         } else {
-            check(call, answer.await.unwrap());
+            let answer = answer.await.unwrap();
+            let longest = call.within_ms.map_or(Duration::MAX, Duration::from_millis);
+            assert!(started.elapsed() <= longest, "{:?}: {answer:?}", started.elapsed());
+            check(call, answer);
         }
     }
     for (call, answer) in background {

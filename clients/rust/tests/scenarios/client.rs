@@ -114,7 +114,8 @@ pub(crate) async fn a_dropped_bulk_is_cancelled_at_the_service() {
 /// What waits in the lane of a service that drains is answered with DRAINING, and goes to the next stream.
 pub(crate) async fn what_a_draining_service_did_not_send_is_sent_again() {
     let items_count = 4000;
-    let mut stack = Stack::start(Service::default()).await;
+    let environment = [("CONNECTOR_DRAIN_DELAY_MS".to_owned(), "0".to_owned())].into();
+    let mut stack = Stack::start(Service { environment, ..Service::default() }).await;
     let items = (0..items_count).map(|number| item(format!("slow-20.{number}")));
     let mut results = stack.connect(&Connect::default()).send_bulk(start(), stream::iter(items));
     let read = async {
