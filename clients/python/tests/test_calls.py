@@ -110,6 +110,9 @@ def test_calls(scenario: dict[str, Any], client_type: type[Blocking] | type[Asyn
                 if isinstance(raised.value, m.MessengerError):
                     assert raised.value.code is grpc.StatusCode.CANCELLED
             else:
+                if "restart_when_delivered" in call:
+                    stack.wait_for_delivered(1)
+                    stack.restart(call["restart_when_delivered"])
                 check(call, future)
             assert request.SerializeToString() == before, "the caller's request is not changed"
         for call, future in in_background:

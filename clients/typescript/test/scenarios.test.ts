@@ -101,7 +101,12 @@ async function runCalls(stack: Stack, calls: Call[]): Promise<void> {
       await stack.waitForDelivered(1);
       await cancel(answer, controller);
     } else {
-      await checkCall(call, answer);
+      const checked = checkCall(call, answer);
+      if (call.restart_when_delivered) {
+        await stack.waitForDelivered(1);
+        await stack.restart(call.restart_when_delivered);
+      }
+      await checked;
     }
     assert.deepEqual(request, before, "the caller's request is not changed");
   }

@@ -39,6 +39,7 @@ export interface Call {
   within_ms?: number;
   background?: boolean;
   cancel_when_delivered?: boolean;
+  restart_when_delivered?: NodeJS.Signals;
   receipt?: Record<string, unknown>;
   preview?: { url_end: string; body_contains: string };
   error?: ExpectedError;
