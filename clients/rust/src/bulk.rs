@@ -42,8 +42,9 @@ impl MessengerClient {
     ///
     /// `items` may be of any length: an item is taken only while fewer than the service's `max_in_flight` are without a
     /// result that was taken from here. A stream that ends early (a deploy, the network, a crash) is opened again, at
-    /// the next address if there are several, and what has no result is sent again; nothing is sent twice. An empty
-    /// `bulk_id` is filled, because only a bulk with a name can be resumed: [`BulkResults::bulk_id`] tells it.
+    /// the next address if there are several, and what has no result is sent again: the service's record keeps it from
+    /// arriving twice. An empty `bulk_id` is filled, because only a bulk with a name can be resumed:
+    /// [`BulkResults::bulk_id`] tells it.
     ///
     /// Nothing happens until results are taken. Dropping the results cancels the bulk.
     ///
@@ -99,7 +100,7 @@ impl MessengerClient {
             has_ended: false,
         });
         let results = stream::unfold(bulk, async |mut bulk| bulk.next().await.map(|result| (result, bulk)));
-        BulkResults { bulk_id, results: Box::pin(results) }
+        BulkResults { bulk_id, results: Box::pin(results.fuse()) }
     }
 }
 

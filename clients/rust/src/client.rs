@@ -129,7 +129,8 @@ pub struct MessengerClient {
 
 impl MessengerClient {
     /// A client of the service at an address such as `127.0.0.1:50051` or `https://messenger.example.com`, or of
-    /// several replicas, separated by commas: calls take them in turn, and a further try goes to the next one.
+    /// several replicas with one ledger, separated by commas: calls take them in turn, and a further try goes to the
+    /// next one.
     ///
     /// The connection is made by the first call, and made anew when it is lost; a name is then resolved anew.
     ///

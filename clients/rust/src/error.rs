@@ -25,7 +25,8 @@ pub struct MessengerError {
     /// One English sentence for a developer's log. Contains no token, recipient or message text.
     pub message: String,
     /// True if sending the same message again, unchanged and with the same id, may succeed and cannot deliver it
-    /// twice.
+    /// twice. A request without a `request_id` gets another id each time that it is sent: name those that you mean to
+    /// send again.
     pub retryable: bool,
     /// How long to wait before a retry, if that is known.
     pub retry_after: Option<Duration>,

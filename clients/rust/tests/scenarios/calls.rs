@@ -13,7 +13,7 @@ use crate::service::Stack;
 type Answer = Result<(Option<v1::Receipt>, Option<v1::Preview>), MessengerError>;
 
 pub(crate) async fn run(scenario: CallScenario) {
-    let stack = Stack::start(scenario.service).await;
+    let mut stack = Stack::start(scenario.service).await;
     let client = stack.connect(&scenario.connect);
     let mut background = Vec::new();
     for call in scenario.calls {
@@ -27,6 +27,10 @@ pub(crate) async fn run(scenario: CallScenario) {
             stack.wait_for_delivered(1).await;
             background.push((call, answer));
         } else {
+            if let Some(signal) = &call.restart_when_delivered {
+                stack.wait_for_delivered(1).await;
+                stack.restart(signal).await;
+            }
             let answer = answer.await.unwrap();
             let longest = call.within_ms.map_or(Duration::MAX, Duration::from_millis);
             assert!(started.elapsed() <= longest, "{:?}: {answer:?}", started.elapsed());

@@ -69,6 +69,7 @@ pub(crate) async fn a_further_try_goes_to_the_next_address() {
         let mut results = client.send_bulk(start(), stream::iter([item("1002".to_owned())]));
         assert_eq!(results.next().await.unwrap().unwrap().state(), v1::ItemState::Sent);
         assert!(results.next().await.is_none());
+        assert!(results.next().await.is_none(), "and it stays so");
     }
     assert_eq!(stack.delivered().await, 8);
 }

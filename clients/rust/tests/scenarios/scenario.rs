@@ -101,6 +101,8 @@ pub(crate) struct Call {
     pub(crate) background: bool,
     #[serde(default)]
     pub(crate) cancel_when_delivered: bool,
+    /// The signal.
+    pub(crate) restart_when_delivered: Option<String>,
     pub(crate) receipt: Option<ExpectedReceipt>,
     pub(crate) preview: Option<ExpectedPreview>,
     pub(crate) error: Option<ExpectedError>,
