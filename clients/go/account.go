@@ -17,6 +17,8 @@ import (
 
 const (
 	itemsPerFrameMax = 500
+	// A frame of several items stays below.
+	frameBytesMax = 512 * 1024
 	// The service takes no frame of more than 4 MiB, and an item needs a frame.
 	itemBytesMax = 4*1024*1024 - 1024
 	// How long a frame with room waits for more items. A frame per item would cost the service dearly.
@@ -154,8 +156,8 @@ func (a *account) streamEnded() {
 	a.changed.Broadcast()
 }
 
-// next waits for items to send; none means that the stream gets no more.
-func (a *account) next() []*entry {
+// next waits for the items of a frame; none means that the stream gets no more.
+func (a *account) next() []*messengerv1.BulkItem {
 	a.lock.Lock()
 	defer a.lock.Unlock()
 	hasLingered := false
@@ -172,12 +174,24 @@ func (a *account) next() []*entry {
 			time.Sleep(frameLinger)
 			a.lock.Lock()
 		default:
-			entries := slices.Clone(a.queue[:min(room, len(a.queue))])
-			a.queue = slices.Delete(a.queue, 0, len(entries))
-			a.inFlight += len(entries)
-			return entries
+			return a.frame(room)
 		}
 	}
+}
+
+// frame takes up to so many items out of the queue.
+func (a *account) frame(count int) (items []*messengerv1.BulkItem) {
+	bytes := 0
+	for _, queued := range a.queue[:min(count, len(a.queue))] {
+		bytes += queued.bytes
+		if bytes > frameBytesMax && len(items) > 0 {
+			break
+		}
+		items = append(items, queued.item)
+	}
+	a.queue = slices.Delete(a.queue, 0, len(items))
+	a.inFlight += len(items)
+	return items
 }
 
 // settle takes out the item that a result is for. False if the result is none for the caller: the item is left to a

@@ -19,9 +19,6 @@ import (
 )
 
 const (
-	// A frame is closed before it passes this.
-	frameBytesMax = 512 * 1024
-
 	// The longest first wait before a new stream. It doubles up to waitMax; a stream that lives that long succeeded.
 	firstWaitMax = 200 * time.Millisecond
 	waitMax      = 15 * time.Second
@@ -42,8 +39,8 @@ type (
 // backoff, and what has no result is sent again; the service sends nothing twice. A start without a bulk id gets a
 // random one; give it one to go on with the bulk in another process.
 //
-// An error is the last thing yielded, and an [*Error]: the service refused the bulk, could not be reached for as
-// long as the [Options] say, or the context ended. To stop early, break out of the loop or cancel the context: the stream is
+// An error is the last thing yielded, and an [*Error]: the service refused the bulk, could not be reached for as long
+// as the [Options] say, or the context ended. To stop early, break out of the loop or cancel the context: the stream is
 // cancelled, and of the source at most the item is read that is being waited for. What was sent is on record:
 // ListBulkResults lists it.
 func (c *Client) SendBulk(
@@ -211,24 +208,14 @@ func (b *bulk) open(ctx context.Context) (bulkStream, *messengerv1.BulkAccepted,
 // write sends frames until there are no more. Whether that works or not, the receiver learns how the stream ends.
 func (b *bulk) write(stream bulkStream) {
 	for {
-		entries := b.account.next()
-		if len(entries) == 0 {
+		items := b.account.next()
+		if len(items) == 0 {
 			_ = stream.CloseSend()
 			return
 		}
-		for len(entries) > 0 {
-			var items []*messengerv1.BulkItem
-			for bytes := 0; len(entries) > 0; entries = entries[1:] {
-				bytes += entries[0].bytes
-				if bytes > frameBytesMax && len(items) > 0 {
-					break
-				}
-				items = append(items, entries[0].item)
-			}
-			frame := &messengerv1.SendBulkMessagesRequest_Items{Items: &messengerv1.BulkItems{Items: items}}
-			if stream.Send(&messengerv1.SendBulkMessagesRequest{Frame: frame}) != nil {
-				return
-			}
+		frame := &messengerv1.SendBulkMessagesRequest_Items{Items: &messengerv1.BulkItems{Items: items}}
+		if stream.Send(&messengerv1.SendBulkMessagesRequest{Frame: frame}) != nil {
+			return
 		}
 	}
 }

@@ -35,7 +35,7 @@ const (
 	connectWaitMax          = 5 * time.Second
 )
 
-// Unary calls that end UNAVAILABLE, and no others, are made again: nothing was sent then. A bulk has its own way.
+// Unary calls that end UNAVAILABLE, and no others, are made again, under the same request id. A bulk has its own way.
 const serviceConfig = `{
 	"loadBalancingConfig": [{"round_robin": {}}],
 	"retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},

@@ -96,7 +96,8 @@ func startStack(t testing.TB, raw json.RawMessage) *stack {
 		decode(t, raw, &wanted)
 		decode(t, raw, &present)
 	}
-	s := &stack{t: t, folder: t.TempDir(), sandboxAddress: nothingListens, environment: []string{"PAGE_ACCESS_TOKEN=token"}}
+	s := &stack{t: t, folder: t.TempDir(), sandboxAddress: nothingListens}
+	s.environment = []string{"PAGE_ACCESS_TOKEN=token"}
 	for name, text := range wanted.Files {
 		if err := os.WriteFile(filepath.Join(s.folder, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -127,8 +128,8 @@ func (s *stack) startService(listen string) {
 }
 
 // restart ends the service by a signal and starts it again, on the same port and ledger.
-func (s *stack) restart(signal syscall.Signal) {
-	s.serve.end(signal)
+func (s *stack) restart(signal string) {
+	s.serve.end(map[string]syscall.Signal{"SIGKILL": syscall.SIGKILL, "SIGTERM": syscall.SIGTERM}[signal])
 	s.startService(s.serve.address)
 }
 
