@@ -269,13 +269,18 @@ func TestBulks(t *testing.T) {
 	for _, scenario := range readScenarios(t).Bulks {
 		t.Run(scenario.Name, func(t *testing.T) {
 			t.Parallel()
-			run := &bulkRun{
-				bulkScenario: scenario, t: t, stack: startStack(t, scenario.Service),
-				results: map[string][]*messengerv1.ItemResult{},
-			}
-			run.do()
+			runBulk(t, scenario)
 		})
 	}
+}
+
+func runBulk(t *testing.T, scenario bulkScenario) {
+	t.Helper()
+	run := &bulkRun{
+		bulkScenario: scenario, t: t, stack: startStack(t, scenario.Service),
+		results: map[string][]*messengerv1.ItemResult{},
+	}
+	run.do()
 }
 
 type bulkRun struct {
@@ -300,8 +305,10 @@ func (r *bulkRun) do() {
 			r.stack.restart(r.Restart.Signal)
 		}
 	}()
+	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+	defer cancel()
 	var failure error
-	for result, err := range r.stack.connect(r.Connect).SendBulk(r.t.Context(), start, r.source()) {
+	for result, err := range r.stack.connect(r.Connect).SendBulk(ctx, start, r.source()) {
 		if err != nil {
 			failure = err
 			continue

@@ -53,7 +53,15 @@ final class BulkScenario {
   private final AtomicLong aheadMax = new AtomicLong();
   private final Map<String, Queue<ItemResult>> results = new HashMap<>();
 
-  BulkScenario(JsonObject scenario, Stack stack) {
+  /** Runs it on a stack of its own. */
+  static void run(JsonObject scenario) throws Exception {
+    try (Stack stack = new Stack(ScenariosTest.member(scenario, "service"));
+        MessengerClient client = stack.connect(ScenariosTest.member(scenario, "connect"))) {
+      new BulkScenario(scenario, stack).run(client);
+    }
+  }
+
+  private BulkScenario(JsonObject scenario, Stack stack) {
     this.scenario = scenario;
     this.stack = stack;
     filler = "x".repeat(number("filler_bytes", 0));
@@ -63,7 +71,7 @@ final class BulkScenario {
     return scenario.has(member) ? scenario.get(member).getAsInt() : otherwise;
   }
 
-  void run(MessengerClient client) throws Exception {
+  private void run(MessengerClient client) throws Exception {
     FutureTask<Void> restart = new FutureTask<>(restart());
     new Thread(restart).start();
     BulkStart start = ScenariosTest.parse(scenario.get("start"), BulkStart.newBuilder()).build();

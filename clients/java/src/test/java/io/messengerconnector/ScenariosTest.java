@@ -4,6 +4,7 @@ import static org.junit.jupiter.api.Assertions.assertEquals;
 import static org.junit.jupiter.api.Assertions.assertInstanceOf;
 import static org.junit.jupiter.api.Assertions.assertNotNull;
 import static org.junit.jupiter.api.Assertions.assertThrows;
+import static org.junit.jupiter.api.Assertions.assertTimeoutPreemptively;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
 import com.google.gson.JsonArray;
@@ -55,6 +56,9 @@ final class ScenariosTest {
   private static final Set<String> KNOWN_OF_ERROR =
       Set.of("code", "reason", "retryable", "has_retry_after", "violated_fields", "graph");
 
+  /** A scenario that takes longer hangs. */
+  private static final Duration PATIENCE = Duration.ofMinutes(1);
+
   @TestFactory
   Stream<DynamicTest> calls() throws IOException {
     return scenarios(
@@ -89,10 +93,7 @@ final class ScenariosTest {
         "bulks",
         scenario -> {
           assertKnown(scenario, BulkScenario.KNOWN);
-          try (Stack stack = new Stack(member(scenario, "service"));
-              MessengerClient client = stack.connect(member(scenario, "connect"))) {
-            new BulkScenario(scenario, stack).run(client);
-          }
+          BulkScenario.run(scenario);
         });
   }
 
@@ -108,7 +109,8 @@ final class ScenariosTest {
         .map(
             scenario ->
                 DynamicTest.dynamicTest(
-                    scenario.get("name").getAsString(), () -> run.run(scenario)));
+                    scenario.get("name").getAsString(),
+                    () -> assertTimeoutPreemptively(PATIENCE, () -> run.run(scenario))));
   }
 
   /** What this suite does not know, it would not check. */
@@ -117,7 +119,7 @@ final class ScenariosTest {
         known.containsAll(object.keySet()), () -> object.keySet() + " are not all of " + known);
   }
 
-  private static JsonObject member(JsonObject object, String name) {
+  static JsonObject member(JsonObject object, String name) {
     return object.has(name) ? object.getAsJsonObject(name) : new JsonObject();
   }
 
