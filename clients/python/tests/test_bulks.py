@@ -20,6 +20,9 @@ from stack import SCENARIOS, Stack, check_error, connection
 
 Scenario = dict[str, Any]
 
+# A bulk that gets no further fails, and does not hang.
+PATIENCE = 30.0
+
 
 class Audience:
     """The source of a scenario, and what was taken from it."""
@@ -43,7 +46,7 @@ class Audience:
 def run_blocking(stack: Stack, scenario: Scenario, audience: Audience, results: list[m.ItemResult]) -> None:
     start = ParseDict(scenario["start"], m.BulkStart())
     with m.MessengerClient.connect(stack.address, **connection(scenario, stack)) as client:
-        with contextlib.closing(client.send_bulk(start, audience.items())) as bulk:
+        with contextlib.closing(client.send_bulk(start, audience.items(), reconnect_timeout=PATIENCE)) as bulk:
             for result in bulk:
                 results.append(result)
                 audience.yielded += 1
@@ -55,7 +58,7 @@ def run_asyncio(stack: Stack, scenario: Scenario, audience: Audience, results: l
     async def run() -> None:
         start = ParseDict(scenario["start"], m.BulkStart())
         async with aio.MessengerClient.connect(stack.address, **connection(scenario, stack)) as client:
-            async with contextlib.aclosing(client.send_bulk(start, audience.items())) as bulk:
+            async with contextlib.aclosing(client.send_bulk(start, audience.items(), reconnect_timeout=PATIENCE)) as bulk:
                 async for result in bulk:
                     results.append(result)
                     audience.yielded += 1

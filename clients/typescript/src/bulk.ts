@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Account } from "./account.js";
-import { MessengerError } from "./error.js";
+import { type MessengerError, typedError } from "./error.js";
 import {
   type BulkItem,
   BulkItemSchema,
@@ -48,10 +48,10 @@ export async function* runBulk(
   account: Account,
   source: BulkSource,
   open: OpenStream,
-  signal: AbortSignal | undefined,
+  signal: AbortSignal,
 ): AsyncGenerator<ItemResult, void, undefined> {
   const closed = new AbortController();
-  const cancelled = signal ? AbortSignal.any([signal, closed.signal]) : closed.signal;
+  const cancelled = AbortSignal.any([signal, closed.signal]);
   const changes = new Changes();
   const wake = () => changes.note();
   cancelled.addEventListener("abort", wake);
@@ -76,7 +76,7 @@ export async function* runBulk(
           changes.note();
         }
       } catch (raised) {
-        error = MessengerError.from(raised);
+        error = typedError(raised, cancelled.aborted);
       } finally {
         ended.abort();
         changes.note();
@@ -84,8 +84,8 @@ export async function* runBulk(
       if (account.isComplete) {
         break;
       }
-      if (signal?.aborted) {
-        throw error ?? MessengerError.from(signal.reason);
+      if (signal.aborted) {
+        throw error ?? typedError(signal.reason, true);
       }
       await sleep(account.waitAfter(error), undefined, { signal: cancelled }).catch(() => {});
     }

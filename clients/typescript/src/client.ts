@@ -5,7 +5,7 @@ import { type Client, Code, createClient, type Interceptor } from "@connectrpc/c
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
 import { Account } from "./account.js";
 import { type BulkSource, runBulk } from "./bulk.js";
-import { MessengerError } from "./error.js";
+import { typedError } from "./error.js";
 import {
   type Bulk,
   BulkStartSchema,
@@ -64,11 +64,13 @@ export interface BulkOptions {
 
 type Send<Request extends DescMessage, Response> = (
   request: MessageInitShape<Request>,
-  options: { timeoutMs: number; signal?: AbortSignal },
+  options: { timeoutMs: number; signal: AbortSignal },
 ) => Promise<Response>;
 
 /** Sends messages through a messenger-connector service. Failed calls throw a `MessengerError`. */
 export class MessengerClient {
+  private readonly closing = new AbortController();
+
   private constructor(
     private readonly client: Client<typeof MessengerService>,
     private readonly sessions: Http2SessionManager,
@@ -101,6 +103,7 @@ export class MessengerClient {
 
   /** Closes the connection, and cancels what is under way. A process does not end before. */
   close(): void {
+    this.closing.abort();
     this.sessions.abort();
   }
 
@@ -171,36 +174,42 @@ export class MessengerClient {
     items: BulkSource,
     options: BulkOptions = {},
   ): AsyncGenerator<ItemResult, void, undefined> {
-    const { reconnectTimeoutMs = 300_000, signal } = options;
+    const { reconnectTimeoutMs = 300_000 } = options;
     const named = create(BulkStartSchema, { ...start, bulkId: start.bulkId || randomUUID() });
     const account = new Account(named, this.timeoutMs, reconnectTimeoutMs);
     const open = (frames: Parameters<typeof this.client.sendBulkMessages>[0], ended: AbortSignal) =>
       this.client.sendBulkMessages(frames, { signal: ended });
-    return runBulk(account, items, open, signal);
+    return runBulk(account, items, open, this.orClosing(options.signal));
   }
 
   private async call<Request extends DescMessage, Response>(
     send: Send<Request, Response>,
     request: MessageInitShape<Request>,
-    { timeoutMs = this.timeoutMs, signal }: CallOptions = {},
+    options: CallOptions = {},
   ): Promise<Response> {
+    const { timeoutMs = this.timeoutMs } = options;
+    const signal = this.orClosing(options.signal);
     const deadline = performance.now() + timeoutMs;
     for (let tries = 1; ; tries++) {
       try {
         // Whole milliseconds: gRPC knows no fractions.
         const timeLeftMs = Math.max(1, Math.round(deadline - performance.now()));
-        return await send(request, { timeoutMs: timeLeftMs, ...(signal && { signal }) });
+        return await send(request, { timeoutMs: timeLeftMs, signal });
       } catch (raised) {
-        const error = MessengerError.from(raised);
+        const error = typedError(raised, signal.aborted);
         const wait = Math.random() * Math.min(FIRST_WAIT_MAX_MS * 2 ** (tries - 1), WAIT_MAX_MS);
         // UNAVAILABLE always means that nothing was sent, and every send has an id: trying again is safe.
-        const isOver = tries === TRIES_MAX || performance.now() + wait >= deadline || signal?.aborted;
+        const isOver = tries === TRIES_MAX || performance.now() + wait >= deadline || signal.aborted;
         if (error.code !== Code.Unavailable || isOver) {
           throw error;
         }
         await sleep(wait);
       }
     }
+  }
+
+  private orClosing(signal: AbortSignal | undefined): AbortSignal {
+    return signal ? AbortSignal.any([signal, this.closing.signal]) : this.closing.signal;
   }
 }
 

@@ -47,31 +47,35 @@ export class MessengerError extends Error {
     this.graph = error?.graph;
     this.violations = violations;
   }
-
-  /** Makes any error of a call a typed one. */
-  static from(error: unknown): MessengerError {
-    if (error instanceof MessengerError) {
-      return error;
-    }
-    const connectError = ConnectError.from(error);
-    const sendError = connectError.findDetails(SendErrorSchema)[0];
-    if (sendError) {
-      return new MessengerError(connectError.code, sendError.message, sendError, error);
-    }
-    const code = isLost(connectError) ? Code.Unavailable : connectError.code;
-    return new MessengerError(code, connectError.rawMessage, undefined, error);
-  }
 }
 
-/** True if the connection broke or was never made: other gRPC libraries call that UNAVAILABLE. */
-function isLost(error: ConnectError): boolean {
+/** The typed error of a call that failed with this one; `isCancelled` tells whether its caller had cancelled it. */
+export function typedError(error: unknown, isCancelled: boolean): MessengerError {
+  const connectError = ConnectError.from(error);
+  const sendError = connectError.findDetails(SendErrorSchema)[0];
+  if (sendError) {
+    return new MessengerError(connectError.code, sendError.message, sendError, error);
+  }
+  if (isLost(connectError, isCancelled)) {
+    const message = `the connection was lost: ${connectError.rawMessage}`;
+    return new MessengerError(Code.Unavailable, message, undefined, error);
+  }
+  return new MessengerError(connectError.code, connectError.rawMessage, undefined, error);
+}
+
+/** True if the connection broke or was never made. Other gRPC libraries call that UNAVAILABLE, this one does not. */
+function isLost(error: ConnectError, isCancelled: boolean): boolean {
   const hasSystemError = error.cause instanceof Error && "code" in error.cause;
-  return error.code === Code.Aborted || (error.code === Code.Internal && hasSystemError);
+  return (
+    error.code === Code.Aborted ||
+    (error.code === Code.Internal && hasSystemError) ||
+    (error.code === Code.Canceled && !isCancelled)
+  );
 }
 
 /** True if a stream that ended so should be opened again. */
 export function mayPass(error: MessengerError): boolean {
   // What is made of a connection that breaks. The service never ends a stream so without a SendError.
-  const isLost = [Code.Unknown, Code.Internal, Code.Canceled].includes(error.code);
+  const isLost = [Code.Unknown, Code.Internal].includes(error.code);
   return error.code === Code.Unavailable || (isLost && error.reason === ErrorReason.UNSPECIFIED);
 }

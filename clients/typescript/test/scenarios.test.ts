@@ -16,6 +16,9 @@ import {
 } from "../src/index.js";
 import { type BulkScenario, type Call, type ExpectedError, scenarios, Stack } from "./stack.js";
 
+/** A bulk that gets no further fails, and does not hang. */
+const PATIENCE = { reconnectTimeoutMs: 30_000 };
+
 type AnyMethod = (request: Message, options: object) => Promise<SendTextMessageResponse>;
 
 /** RESOURCE_EXHAUSTED of ResourceExhausted. */
@@ -199,7 +202,11 @@ async function runBulk(stack: Stack, scenario: BulkScenario, isAsync: boolean): 
   const start = fromJson(BulkStartSchema, scenario.start as JsonValue);
   const restarted = scenario.restart && restartInTheMiddle(stack, scenario.restart);
   const read = async () => {
-    for await (const result of client.sendBulk(start, isAsync ? audience.asyncItems() : audience.items())) {
+    for await (const result of client.sendBulk(
+      start,
+      isAsync ? audience.asyncItems() : audience.items(),
+      PATIENCE,
+    )) {
       results.push(result);
       audience.yielded += 1;
       if (results.length === scenario.cancel_after_results) {
