@@ -33,7 +33,8 @@ type (
 // SendBulk sends a message to each of many people, and yields one result per item, in any order.
 //
 // items may be of any length, and may wait for items to come. It runs in a goroutine of its own, and never further
-// ahead than the service allows without a result that the caller has taken. An item must not be changed afterwards.
+// ahead than the service allows without a result that the caller has taken. An item must not be changed afterwards. A
+// channel is a source too, through a function that ranges over it.
 //
 // A stream that ends early (a deploy, the network, a crash) is opened again under the same bulk id, with exponential
 // backoff, and what has no result is sent again; the service sends nothing twice. A start without a bulk id gets a

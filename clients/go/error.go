@@ -26,7 +26,8 @@ type Error struct {
 	// Message is for a developer's log. It contains no key, recipient or message text.
 	Message string
 
-	// Retryable is true if the same request with the same id may succeed and cannot be delivered twice.
+	// Retryable is true if the same request with the same id may succeed and cannot be delivered twice. To repeat a send
+	// from outside, give it an id of its own: one that the client makes up is good for the client's own retries only.
 	Retryable bool
 
 	// RetryAfter is how long to wait before that. 0 if it is not known.

@@ -70,7 +70,11 @@ public final class MessengerException extends StatusRuntimeException {
     return error.getMessage();
   }
 
-  /** True if the same request with the same id may succeed and cannot be delivered twice. */
+  /**
+   * True if the same request with the same id may succeed and cannot be delivered twice. To repeat
+   * a send from outside, give it an id of its own: one that the client makes up is good for the
+   * client's own retries only.
+   */
   public boolean retryable() {
     return error.getRetryable();
   }
