@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -96,7 +97,7 @@ func (b *bulk) run(ctx context.Context, yield yieldFunc) error {
 			return nil
 		}
 		failure := newError(err)
-		if !mayPass(failure) {
+		if !mayPass(failure) || b.client.connection.GetState() == connectivity.Shutdown {
 			return failure
 		}
 		if failures == 0 || b.yielded > yielded || time.Since(opened) >= waitMax {

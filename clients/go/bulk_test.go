@@ -3,11 +3,13 @@ package messenger
 import (
 	"context"
 	"errors"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	messengerv1 "github.com/messenger-connector/messenger-connector/clients/go/messenger/v1"
 )
@@ -125,6 +127,23 @@ func TestABulkWithoutAServiceEnds(t *testing.T) {
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
 	if failure := ends(cancelled); !errors.Is(failure, context.Canceled) {
+		t.Error(failure)
+	}
+}
+
+func TestClosingTheClientEndsItsBulks(t *testing.T) {
+	t.Parallel()
+	client := startStack(t, nil).connect(connection{})
+	items := func(yield func(*messengerv1.BulkItem) bool) {
+		for n := 0; yield(itemTo("slow-20." + strconv.Itoa(n))); n++ {
+		}
+	}
+	var failure error
+	for _, err := range client.SendBulk(t.Context(), textStart("Hello"), items) {
+		failure = err
+		_ = client.Close()
+	}
+	if status.Code(failure) != codes.Canceled {
 		t.Error(failure)
 	}
 }

@@ -31,9 +31,9 @@ import java.util.concurrent.TimeUnit;
  * }</pre>
  *
  * <p>It throws a {@link MessengerException} if the service refuses the bulk, if it cannot be
- * reached for as long as the client tries, and if the results are closed, the thread is interrupted
- * or its {@link Context} is cancelled while it waits. What was sent is on record then: {@link
- * MessengerClient#listBulkResults} lists it.
+ * reached for as long as the client tries, and if the results or the client are closed, the thread
+ * is interrupted or its {@link Context} is cancelled while it waits. What was sent is on record
+ * then: {@link MessengerClient#listBulkResults} lists it.
  */
 public final class BulkResults
     implements Iterable<ItemResult>, Iterator<ItemResult>, AutoCloseable {
@@ -57,18 +57,34 @@ public final class BulkResults
   private final CountDownLatch closed = new CountDownLatch(1);
   private final Thread source;
 
+  /** What ended the source, if it threw. */
+  private volatile Throwable sourceFailure;
+
+  /** The open stream, null between two. */
   private volatile BulkStream stream;
+
+  /** Results of the stream that were not looked at. */
   private final Queue<ItemResult> received = new ArrayDeque<>();
+
+  /** What {@link #hasNext} has found. */
   private ItemResult next;
+
   private boolean hasStarted;
   private boolean isDone;
 
+  /** The service has taken the start, of this stream or an earlier one. */
   private boolean isAccepted;
+
+  /** Streams in a row that brought nothing, and since when. */
   private int failures;
+
   private long failingSince;
+
+  /** When the stream was opened, and how many results the caller had by then and has now. */
   private long openedAt;
-  private long handedOut;
+
   private long handedOutBefore;
+  private long handedOut;
 
   BulkResults(MessengerClient client, BulkStart start, Iterator<BulkItem> items) {
     this.client = client;
@@ -170,14 +186,13 @@ public final class BulkResults
         account.settleRefused();
         handedOut++;
         return refused.result();
-      } else if (signal instanceof BulkStream.Signal.SourceFailed failed) {
-        throwUnchecked(failed.failure());
       } else if (signal instanceof BulkStream.Signal.Closed) {
         throw cancelled("the results were closed");
       } else if (signal instanceof BulkStream.Signal.Ended ended) {
         stream.awaitWriter();
         stream = null;
         if (account.isComplete()) {
+          throwWhatTheSourceThrew();
           return null;
         }
         waitForAnother(ended.failure() == null ? account.whyUnsettled() : ended.failure());
@@ -200,7 +215,7 @@ public final class BulkResults
    * further one fares better.
    */
   private void waitForAnother(MessengerException failure) throws InterruptedException {
-    if (!mayPass(failure) || Context.current().isCancelled()) {
+    if (!mayPass(failure) || Context.current().isCancelled() || client.channel.isShutdown()) {
       throw failure;
     }
     long now = System.nanoTime();
@@ -249,12 +264,12 @@ public final class BulkResults
           signals.add(new BulkStream.Signal.Refused(refusal(item)));
         }
       }
-      account.sourceEnded();
     } catch (InterruptedException stopped) {
       Thread.currentThread().interrupt();
     } catch (RuntimeException | Error failure) {
-      signals.add(new BulkStream.Signal.SourceFailed(failure));
+      sourceFailure = failure;
     }
+    account.sourceEnded();
   }
 
   /** The result of an item that no frame can carry. */
@@ -271,10 +286,12 @@ public final class BulkResults
         .build();
   }
 
-  private static void throwUnchecked(Throwable failure) {
-    if (failure instanceof Error error) {
+  private void throwWhatTheSourceThrew() {
+    if (sourceFailure instanceof Error error) {
       throw error;
     }
-    throw (RuntimeException) failure;
+    if (sourceFailure instanceof RuntimeException exception) {
+      throw exception;
+    }
   }
 }

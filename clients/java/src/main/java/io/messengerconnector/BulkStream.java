@@ -35,9 +35,6 @@ final class BulkStream
     /** The result of an item that no stream can carry. */
     record Refused(ItemResult result) implements Signal {}
 
-    /** The source threw this. */
-    record SourceFailed(Throwable failure) implements Signal {}
-
     /** The caller wants no more results. */
     record Closed() implements Signal {}
   }

@@ -150,7 +150,7 @@ public final class MessengerClient implements AutoCloseable {
    *
    * <p>The source may have any length, and may wait for items to come. A thread of its own reads
    * it, and never further ahead than the service allows without a result that the caller has taken.
-   * What it throws, the results throw.
+   * What it throws, the results throw after the last one.
    *
    * <p>A stream that ends early (a deploy, the network, a crash) is opened again under the same
    * bulk id, with exponential backoff, and what has no result is sent again; the service sends

@@ -142,6 +142,7 @@ final class BulkResultsTest {
     }
   }
 
+  /** After the results of all that it gave before. */
   @Test
   void whatTheSourceThrowsTheResultsThrow() throws Exception {
     IllegalStateException broken = new IllegalStateException("the file is broken");
@@ -157,8 +158,9 @@ final class BulkResultsTest {
     try (Stack stack = Stack.start();
         MessengerClient client = stack.connect();
         BulkResults results = client.sendBulk(start("Hello"), items)) {
-      assertSame(
-          broken, assertThrows(IllegalStateException.class, () -> results.forEach(result -> {})));
+      assertEquals(ItemState.ITEM_STATE_SENT, results.next().getState());
+      assertEquals(ItemState.ITEM_STATE_SENT, results.next().getState());
+      assertSame(broken, assertThrows(IllegalStateException.class, results::hasNext));
     }
   }
 
@@ -195,6 +197,19 @@ final class BulkResultsTest {
       results.close();
       interrupted.await();
       assertEquals(Status.Code.CANCELLED, waiting.get().code());
+    }
+  }
+
+  @Test
+  void closingTheClientEndsItsBulks() throws Exception {
+    try (Stack stack = Stack.start()) {
+      MessengerClient client = stack.connect();
+      Stream<BulkItem> items =
+          IntStream.iterate(0, n -> n + 1).mapToObj(n -> itemTo("slow-20." + n));
+      BulkResults results = client.sendBulk(start("Hello"), items);
+      results.next();
+      client.close();
+      assertThrows(MessengerException.class, () -> results.forEach(result -> {}));
     }
   }
 
