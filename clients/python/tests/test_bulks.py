@@ -85,6 +85,10 @@ def test_bulks(scenario: Scenario, run: Run, tmp_path: Path) -> None:
         else:
             run(stack, scenario, audience, results)
         restarts()
+        for thread in threading.enumerate():
+            if thread.name == "bulk source":
+                thread.join(timeout=5)
+                assert not thread.is_alive(), "the source's thread ends with its bulk"
         state = stack.sandbox("state")
         assert state["duplicates"] == 0
         assert audience.most_ahead <= scenario.get("ahead_max", audience.most_ahead)

@@ -16,6 +16,8 @@ import {
 } from "../src/index.js";
 import { type BulkScenario, type Call, type ExpectedError, scenarios, Stack } from "./stack.js";
 
+/** A test that takes longer hangs. */
+const TIMEOUT = { timeout: 60_000 };
 /** A bulk that gets no further fails, and does not hang. */
 const PATIENCE = { reconnectTimeoutMs: 30_000 };
 
@@ -119,7 +121,7 @@ async function runCalls(stack: Stack, calls: Call[]): Promise<void> {
 
 describe("calls", { concurrency: 4 }, () => {
   for (const scenario of scenarios.calls) {
-    test(scenario.name, async () => {
+    test(scenario.name, TIMEOUT, async () => {
       const stack = await Stack.start(scenario);
       try {
         await runCalls(stack, scenario.calls);
@@ -265,7 +267,7 @@ async function checkDelivered(stack: Stack, results: ItemResult[]): Promise<void
 describe("bulks", { concurrency: 2 }, () => {
   for (const scenario of scenarios.bulks) {
     for (const isAsync of [false, true]) {
-      test(`${scenario.name}, from ${isAsync ? "an async iterable" : "an iterable"}`, async () => {
+      test(`${scenario.name}, from ${isAsync ? "an async iterable" : "an iterable"}`, TIMEOUT, async () => {
         const stack = await Stack.start(scenario);
         try {
           await runBulk(stack, scenario, isAsync);
