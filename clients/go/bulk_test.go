@@ -62,25 +62,6 @@ func TestItemsThatCannotBeEncodedAreRejected(t *testing.T) {
 	}
 }
 
-// Of several messages to one person, a service that drains has begun the first only: it answers that it did not send the
-// others, and those answers are not the caller's.
-func TestItemsThatADrainingServiceRefusesAreSentAgain(t *testing.T) {
-	t.Parallel()
-	var scenario bulkScenario
-	decode(t, []byte(`{
-		"service": {"serve": ["--bulk-in-flight-max", "500"], "environment": {"CONNECTOR_DRAIN_DELAY_MS": "0"}},
-		"start": {"action": {"text": {"text": "{{n}}"}}, "options": {"messaging_type": "MESSAGING_TYPE_UPDATE"}},
-		"rounds": 500,
-		"items": [
-			{"item": {"item_id": "{round}-a", "recipient": {"id": "slow-20.{round}"}, "variables": {"n": "1"}}, "state": "ITEM_STATE_SENT"},
-			{"item": {"item_id": "{round}-b", "recipient": {"id": "slow-20.{round}"}, "variables": {"n": "2"}}, "state": "ITEM_STATE_SENT"},
-			{"item": {"item_id": "{round}-c", "recipient": {"id": "slow-20.{round}"}, "variables": {"n": "3"}}, "state": "ITEM_STATE_SENT"}
-		],
-		"restart": {"signal": "SIGTERM", "when_delivered": 500}, "delivered": 1500
-	}`), &scenario)
-	runBulk(t, scenario)
-}
-
 // A source that waits for the result of each item before it gives the next.
 func TestAnItemIsNotHeldBackForAFullFrame(t *testing.T) {
 	t.Parallel()

@@ -269,18 +269,13 @@ func TestBulks(t *testing.T) {
 	for _, scenario := range readScenarios(t).Bulks {
 		t.Run(scenario.Name, func(t *testing.T) {
 			t.Parallel()
-			runBulk(t, scenario)
+			run := &bulkRun{
+				bulkScenario: scenario, t: t, stack: startStack(t, scenario.Service),
+				results: map[string][]*messengerv1.ItemResult{},
+			}
+			run.do()
 		})
 	}
-}
-
-func runBulk(t *testing.T, scenario bulkScenario) {
-	t.Helper()
-	run := &bulkRun{
-		bulkScenario: scenario, t: t, stack: startStack(t, scenario.Service),
-		results: map[string][]*messengerv1.ItemResult{},
-	}
-	run.do()
 }
 
 type bulkRun struct {

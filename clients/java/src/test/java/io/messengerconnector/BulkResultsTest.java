@@ -6,7 +6,6 @@ import static org.junit.jupiter.api.Assertions.assertSame;
 import static org.junit.jupiter.api.Assertions.assertThrows;
 import static org.junit.jupiter.api.Assertions.assertTrue;
 
-import com.google.gson.JsonParser;
 import io.grpc.Status;
 import io.messengerconnector.v1.Action;
 import io.messengerconnector.v1.BulkItem;
@@ -69,42 +68,6 @@ final class BulkResultsTest {
       assertEquals(5, Collections.frequency(states, ItemState.ITEM_STATE_REJECTED));
       assertEquals(1, Collections.frequency(states, ItemState.ITEM_STATE_SENT));
     }
-  }
-
-  /**
-   * Of several messages to one person, a service that drains has begun the first only: it answers
-   * that it did not send the others, and those answers are not the caller's.
-   */
-  @Test
-  void itemsThatADrainingServiceRefusesAreSentAgain() throws Exception {
-    String scenario =
-        """
-        {
-          "service": {
-            "serve": ["--bulk-in-flight-max", "500"], "environment": {"CONNECTOR_DRAIN_DELAY_MS": "0"}
-          },
-          "start": {
-            "action": {"text": {"text": "{{n}}"}}, "options": {"messaging_type": "MESSAGING_TYPE_UPDATE"}
-          },
-          "rounds": 500,
-          "items": [ITEM1, ITEM2, ITEM3],
-          "restart": {"signal": "SIGTERM", "when_delivered": 500},
-          "delivered": 1500
-        }
-        """;
-    String item =
-        """
-        {
-          "item": {
-            "item_id": "{round}-N", "recipient": {"id": "slow-20.{round}"}, "variables": {"n": "N"}
-          },
-          "state": "ITEM_STATE_SENT"
-        }
-        """;
-    for (String n : List.of("1", "2", "3")) {
-      scenario = scenario.replace("ITEM" + n, item.replace("N\"", n + "\""));
-    }
-    BulkScenario.run(JsonParser.parseString(scenario).getAsJsonObject());
   }
 
   /** A source that waits for the result of each item before it gives the next. */
