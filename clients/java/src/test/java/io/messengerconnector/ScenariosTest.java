@@ -107,10 +107,19 @@ final class ScenariosTest {
     return scenarios.asList().stream()
         .map(JsonElement::getAsJsonObject)
         .map(
-            scenario ->
-                DynamicTest.dynamicTest(
-                    scenario.get("name").getAsString(),
-                    () -> assertTimeoutPreemptively(PATIENCE, () -> run.run(scenario))));
+            scenario -> {
+              String name = scenario.get("name").getAsString();
+              return DynamicTest.dynamicTest(name, () -> run(name, scenario, run));
+            });
+  }
+
+  /** Names the scenario that fails; Maven's report shows its number only. */
+  private static void run(String name, JsonObject scenario, Run run) {
+    try {
+      assertTimeoutPreemptively(PATIENCE, () -> run.run(scenario));
+    } catch (Throwable failure) {
+      throw new AssertionError("scenario \"" + name + "\": " + failure.getMessage(), failure);
+    }
   }
 
   /** What this suite does not know, it would not check. */
