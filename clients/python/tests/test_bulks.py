@@ -58,7 +58,9 @@ def run_asyncio(stack: Stack, scenario: Scenario, audience: Audience, results: l
     async def run() -> None:
         start = ParseDict(scenario["start"], m.BulkStart())
         async with aio.MessengerClient.connect(stack.address, **connection(scenario, stack)) as client:
-            async with contextlib.aclosing(client.send_bulk(start, audience.items(), reconnect_timeout=PATIENCE)) as bulk:
+            async with contextlib.aclosing(
+                client.send_bulk(start, audience.items(), reconnect_timeout=PATIENCE)
+            ) as bulk:
                 async for result in bulk:
                     results.append(result)
                     audience.yielded += 1
