@@ -137,8 +137,9 @@ class _Streams:
         try:
             while True:
                 error = yield from self._one_stream()
-                if self._bulk.is_complete:
-                    break
+                with self._changed:
+                    if self._bulk.is_complete:
+                        break
                 time.sleep(self._bulk.wait_after(error))
             if self._bulk.source_error is not None:
                 raise self._bulk.source_error
