@@ -29,6 +29,13 @@ class Stack:
         for name, text in service.get("files", {}).items():
             (folder / name).write_text(text)
         self._processes: list[subprocess.Popen[str]] = []
+        try:
+            self._start_both(service, sandbox)
+        except BaseException:
+            self.__exit__()
+            raise
+
+    def _start_both(self, service: dict[str, Any], sandbox: tuple[str, ...]) -> None:
         self.graph_url = "http://127.0.0.1:1"
         if service.get("sandbox", []) is not None:
             _, address = self._start("sandbox", "--listen", "127.0.0.1:0", *service.get("sandbox", []), *sandbox)
