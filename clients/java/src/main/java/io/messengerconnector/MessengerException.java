@@ -1,0 +1,114 @@
+package io.messengerconnector;
+
+import com.google.protobuf.Any;
+import com.google.protobuf.InvalidProtocolBufferException;
+import io.grpc.Status;
+import io.grpc.StatusRuntimeException;
+import io.grpc.protobuf.StatusProto;
+import io.messengerconnector.v1.ErrorReason;
+import io.messengerconnector.v1.FieldViolation;
+import io.messengerconnector.v1.GraphError;
+import io.messengerconnector.v1.SendError;
+import java.time.Duration;
+import java.util.List;
+import java.util.Optional;
+
+/** How a call failed. Decide by {@link #reason()}, never by a text. */
+public final class MessengerException extends StatusRuntimeException {
+  private static final long serialVersionUID = 1L;
+
+  private final SendError error;
+
+  private MessengerException(StatusRuntimeException failure, SendError error) {
+    super(failure.getStatus(), failure.getTrailers());
+    this.error = error;
+  }
+
+  /** The contract's error, if the service made the exception; else its status in the same form. */
+  static MessengerException of(StatusRuntimeException failure) {
+    return failure instanceof MessengerException known
+        ? known
+        : new MessengerException(failure, sendError(failure));
+  }
+
+  static MessengerException of(Status status, SendError error) {
+    return new MessengerException(status.asRuntimeException(), error);
+  }
+
+  private static SendError sendError(StatusRuntimeException failure) {
+    com.google.rpc.Status status = StatusProto.fromThrowable(failure);
+    for (Any detail : status.getDetailsList()) {
+      if (detail.is(SendError.class)) {
+        try {
+          return detail.unpack(SendError.class);
+        } catch (InvalidProtocolBufferException unreadable) {
+          failure.addSuppressed(unreadable);
+        }
+      }
+    }
+    return SendError.newBuilder()
+        .setMessage(status.getMessage())
+        .setRetryable(failure.getStatus().getCode() == Status.Code.UNAVAILABLE)
+        .build();
+  }
+
+  /** The gRPC code. */
+  public Status.Code code() {
+    return getStatus().getCode();
+  }
+
+  /**
+   * What to decide by. It is {@code ERROR_REASON_UNSPECIFIED} if the service did not make the
+   * error: no connection, a deadline that passed on this side, a call that was cancelled.
+   */
+  public ErrorReason reason() {
+    return error.getReason();
+  }
+
+  /** One sentence for a developer's log. Contains no key, recipient or message text. */
+  public String message() {
+    return error.getMessage();
+  }
+
+  /**
+   * True if the same request with the same id may succeed and cannot be delivered twice. To repeat
+   * a send from outside, give it an id of its own: one that the client makes up is good for the
+   * client's own retries only.
+   */
+  public boolean retryable() {
+    return error.getRetryable();
+  }
+
+  /** How long to wait before that, if it is known. */
+  public Optional<Duration> retryAfter() {
+    com.google.protobuf.Duration wait = error.getRetryAfter();
+    return error.hasRetryAfter()
+        ? Optional.of(Duration.ofSeconds(wait.getSeconds(), wait.getNanos()))
+        : Optional.empty();
+  }
+
+  /** What Graph answered, if it answered with an error. */
+  public Optional<GraphError> graph() {
+    return error.hasGraph() ? Optional.of(error.getGraph()) : Optional.empty();
+  }
+
+  /** The rules that the request breaks, by field. */
+  public List<FieldViolation> violations() {
+    return error.getViolationsList();
+  }
+
+  /** The reason, the message and every violation in one line. */
+  @Override
+  public String getMessage() {
+    boolean isOfService = reason() != ErrorReason.ERROR_REASON_UNSPECIFIED;
+    String name = isOfService ? reason().name().substring("ERROR_REASON_".length()) : code().name();
+    StringBuilder text = new StringBuilder(name).append(": ").append(message());
+    for (FieldViolation violation : violations()) {
+      text.append("; ")
+          .append(violation.getField())
+          .append(": ")
+          .append(violation.getDescription());
+    }
+    return text.toString();
+  }
+}

@@ -1,0 +1,95 @@
+"""How a client connects: what the blocking one and the asyncio one share."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+
+from messenger_connector.v1 import messenger_service_pb2 as pb
+
+TIMEOUT = 30.0
+"""Deadline of a call that names none, in seconds."""
+
+_UNARY = (
+    "SendTextMessage",
+    "SendMediaMessage",
+    "SendSenderAction",
+    "SendTemplateMessage",
+    "GetBulk",
+    "ListBulkResults",
+    "ListPages",
+)
+
+# UNAVAILABLE always means that nothing was sent, and every send has an id: trying again is safe. Nothing else is.
+_SERVICE_CONFIG = {
+    "methodConfig": [
+        {
+            "name": [{"service": "messenger.v1.MessengerService", "method": method} for method in _UNARY],
+            "retryPolicy": {
+                "maxAttempts": 4,
+                "initialBackoff": "0.2s",
+                "maxBackoff": "5s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ]
+}
+
+OPTIONS: list[tuple[str, int | str]] = [
+    ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    # A service that comes back is found within seconds.
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.min_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.primary_user_agent", "messenger-connector-python/0.1.0"),
+]
+
+
+@dataclass(frozen=True)
+class Tls:
+    """TLS to the service. All files are PEM."""
+
+    ca: str | Path | None = None
+    """Certificates of the authorities to trust. Default: the ones that gRPC comes with."""
+
+    certificate: str | Path | None = None
+    """The client's own certificate, for mutual TLS. Goes with `key`."""
+
+    key: str | Path | None = None
+    """Private key of `certificate`."""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        ca, certificate, key = (path and Path(path).read_bytes() for path in (self.ca, self.certificate, self.key))
+        return grpc.ssl_channel_credentials(ca or None, key or None, certificate or None)
+
+
+def metadata(key: str | None) -> tuple[tuple[str, str], ...]:
+    """What every call carries."""
+    return (("authorization", f"Bearer {key}"),) if key else ()
+
+
+RequestT = TypeVar(
+    "RequestT",
+    pb.SendTextMessageRequest,
+    pb.SendMediaMessageRequest,
+    pb.SendSenderActionRequest,
+    pb.SendTemplateMessageRequest,
+)
+
+
+def with_request_id(request: RequestT) -> RequestT:
+    """The request with an id, made up if it has none: all tries of a send must carry the same."""
+    if request.request_id:
+        return request
+    named = type(request)()
+    named.CopyFrom(request)
+    named.request_id = str(uuid.uuid4())
+    return named

@@ -1,0 +1,68 @@
+//! One stream as its client sees it.
+
+use futures_util::stream;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tonic::{Code, Status, Streaming};
+
+use crate::client::MessengerClient;
+use crate::error::MessengerError;
+use crate::v1;
+use crate::v1::send_bulk_messages_request::Frame;
+use crate::v1::send_bulk_messages_response::Frame as Answer;
+
+/// Frames that may wait for the transport.
+const FRAMES_WAITING_MAX: usize = 1;
+
+/// A stream whose start the service has taken. Dropping it, its writer and its reader together, cancels it.
+pub(super) struct OpenStream {
+    /// `None` after the half-close.
+    pub(super) frames: Option<mpsc::Sender<v1::SendBulkMessagesRequest>>,
+    pub(super) answers: Streaming<v1::SendBulkMessagesResponse>,
+    pub(super) in_flight_max: usize,
+    /// Why items were put off to a later stream. This one then takes no more.
+    pub(super) put_off: Option<MessengerError>,
+    pub(super) opened: Instant,
+}
+
+impl OpenStream {
+    pub(super) async fn open(client: &MessengerClient, start: v1::BulkStart) -> Result<Self, MessengerError> {
+        let (frames, mut receiver) = mpsc::channel(FRAMES_WAITING_MAX);
+        let start = v1::SendBulkMessagesRequest { frame: Some(Frame::Start(Box::new(start))) };
+        // The receiver is alive and the channel is empty: this cannot fail.
+        drop(frames.send(start).await);
+        let requests = stream::poll_fn(move |context| receiver.poll_recv(context));
+        let mut stub = client.stub();
+        let answered = tokio::time::timeout(client.timeout, async {
+            let mut answers = stub.send_bulk_messages(requests).await?.into_inner();
+            let first = answers.message().await?;
+            Ok::<_, Status>((answers, first))
+        });
+        let (answers, first) = answered.await.map_err(|_| {
+            MessengerError::new(Code::Unavailable, "the service did not take the start in time")
+        })??;
+        match first.and_then(|answer| answer.frame) {
+            Some(Answer::Accepted(accepted)) => Ok(Self {
+                frames: Some(frames),
+                answers,
+                in_flight_max: usize::try_from(accepted.max_in_flight).unwrap_or(1).max(1),
+                put_off: None,
+                opened: Instant::now(),
+            }),
+            Some(Answer::Results(_) | Answer::Summary(_)) | None => {
+                let message = "the service did not answer the start with accepted";
+                Err(MessengerError::new(Code::Internal, message))
+            }
+        }
+    }
+}
+
+/// Room for one frame, when the transport has it; `None` if it takes none any more.
+pub(super) async fn room_for_frame(
+    frames: Option<&mpsc::Sender<v1::SendBulkMessagesRequest>>,
+) -> Option<mpsc::Permit<'_, v1::SendBulkMessagesRequest>> {
+    match frames {
+        Some(frames) => frames.reserve().await.ok(),
+        None => None,
+    }
+}

@@ -1,0 +1,182 @@
+import { create, toBinary } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
+import { MessengerError, mayPass } from "./error.js";
+import { ErrorReason, type SendError } from "./gen/messenger/v1/error_pb.js";
+import { ItemState } from "./gen/messenger/v1/message_pb.js";
+import {
+  type BulkItem,
+  BulkItemSchema,
+  type BulkStart,
+  type ItemResult,
+  type SendBulkMessagesRequest,
+  SendBulkMessagesRequestSchema,
+} from "./gen/messenger/v1/messenger_service_pb.js";
+
+const ITEMS_PER_FRAME_MAX = 500;
+const FRAME_BYTES_MAX = 512 * 1024;
+const FIRST_WAIT_MAX_MS = 200;
+const WAIT_MAX_MS = 15_000;
+
+// Nothing was sent for now; the same item may be sent once the service is well again, or has finished what an earlier
+// stream began.
+const PUT_OFF = [ErrorReason.DRAINING, ErrorReason.LEDGER_UNAVAILABLE, ErrorReason.REQUEST_IN_PROGRESS];
+
+/** What was taken from the source of a bulk, and what of it has no result yet, over all its streams. */
+export class Account {
+  sourceEnded = false;
+  sourceError: { error: unknown } | undefined;
+  /** Taken, and in no frame yet. */
+  private taken: BulkItem[] = [];
+  /** In a frame of this stream or an earlier one, without a final result, by id. Several items can have one id. */
+  private readonly unsettled = new Map<string, BulkItem[]>();
+  /** Taken, and the caller has not got the result yet. */
+  private held = 0;
+
+  // This stream's: items that earlier streams left, items without a result, and why it takes no more.
+  private again: BulkItem[] = [];
+  private inFlight = 0;
+  private inFlightMax = 0;
+  private putOff: SendError | undefined;
+  private openedAt = 0;
+
+  private failures = 0;
+  private failingSince: number | undefined;
+
+  /** `start` has a bulk id: only a bulk with a name can be opened again. */
+  constructor(
+    private readonly start: BulkStart,
+    private timeoutMs: number,
+    private readonly reconnectTimeoutMs: number,
+  ) {}
+
+  /** True if every item of the source has its result. */
+  get isComplete(): boolean {
+    return this.sourceEnded && this.taken.length === 0 && this.unsettled.size === 0;
+  }
+
+  /** True if another item may be taken from the source. */
+  get hasRoom(): boolean {
+    return this.held < this.inFlightMax;
+  }
+
+  take(item: BulkItem): void {
+    this.taken.push(item);
+    this.held += 1;
+  }
+
+  /** Notes that the caller has got a result. */
+  release(): void {
+    this.held -= 1;
+  }
+
+  /** Begins a stream: its first frame. */
+  open(): SendBulkMessagesRequest {
+    this.again = [...this.unsettled.values()].flat();
+    this.inFlight = this.inFlightMax = 0;
+    this.putOff = undefined;
+    this.openedAt = performance.now();
+    return create(SendBulkMessagesRequestSchema, { frame: { case: "start", value: this.start } });
+  }
+
+  accept(maxInFlight: number): void {
+    this.inFlightMax = Math.max(1, maxInFlight);
+    this.timeoutMs = this.reconnectTimeoutMs;
+  }
+
+  /** True if this stream gets no further items. */
+  get isWritten(): boolean {
+    return (
+      this.putOff !== undefined || (this.sourceEnded && this.taken.length === 0 && this.again.length === 0)
+    );
+  }
+
+  /** The next frame of items, if there are items and there is room. */
+  frame(): SendBulkMessagesRequest | undefined {
+    if (this.putOff) {
+      return undefined;
+    }
+    const isAgain = this.again.length > 0;
+    const queue = isAgain ? this.again : this.taken;
+    const room = Math.min(this.inFlightMax - this.inFlight, ITEMS_PER_FRAME_MAX, queue.length);
+    let count = 0;
+    for (let bytes = 0; count < room; count++) {
+      bytes += toBinary(BulkItemSchema, queue[count]!).length;
+      if (count > 0 && bytes > FRAME_BYTES_MAX) {
+        break;
+      }
+    }
+    if (count <= 0) {
+      return undefined;
+    }
+    const items = queue.splice(0, count);
+    if (!isAgain) {
+      for (const item of items) {
+        const sameId = this.unsettled.get(item.itemId);
+        if (sameId) {
+          sameId.push(item);
+        } else {
+          this.unsettled.set(item.itemId, [item]);
+        }
+      }
+    }
+    this.inFlight += items.length;
+    return create(SendBulkMessagesRequestSchema, { frame: { case: "items", value: { items } } });
+  }
+
+  /** Takes a result, and tells whether it is final. */
+  settle(result: ItemResult): boolean {
+    const items = this.unsettled.get(result.itemId);
+    const first = items?.shift();
+    if (!items || !first) {
+      return false;
+    }
+    this.inFlight -= 1;
+    if (
+      result.state === ItemState.NOT_SENT &&
+      result.outcome.case === "error" &&
+      PUT_OFF.includes(result.outcome.value.reason)
+    ) {
+      this.putOff = result.outcome.value;
+      items.push(first);
+      return false;
+    }
+    if (items.length === 0) {
+      this.unsettled.delete(result.itemId);
+    }
+    this.noteSuccess();
+    return true;
+  }
+
+  /**
+   * Milliseconds to wait before the next stream, after one that ended with this error, or without one. Exponential with
+   * full jitter, so that many clients of a service that comes back do not come all at once.
+   *
+   * Throws the error if another stream would end likewise, or trying has taken too long.
+   */
+  waitAfter(ended: MessengerError | undefined): number {
+    const error =
+      ended ??
+      new MessengerError(
+        Code.Unavailable,
+        this.putOff?.message ?? "the service ended the stream before the last result",
+        this.putOff,
+      );
+    const now = performance.now();
+    if (this.inFlightMax > 0 && now - this.openedAt >= WAIT_MAX_MS) {
+      this.noteSuccess();
+    }
+    this.failingSince ??= now;
+    const left = this.failingSince + this.timeoutMs - now;
+    if (!mayPass(error) || left <= 0) {
+      throw error;
+    }
+    const longest = Math.min(FIRST_WAIT_MAX_MS * 2 ** Math.min(this.failures, 10), WAIT_MAX_MS);
+    this.failures += 1;
+    return Math.min(Math.max(Math.random() * longest, error.retryAfterMs ?? 0), left);
+  }
+
+  private noteSuccess(): void {
+    this.failures = 0;
+    this.failingSince = undefined;
+  }
+}
