@@ -85,7 +85,9 @@ const (
 	ErrorReason_ERROR_REASON_GRAPH_UNAVAILABLE ErrorReason = 16
 	// UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
 	// unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-	// again by itself. Retry only if a double delivery is acceptable.
+	// again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+	// message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
+	// what became of it.
 	ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN ErrorReason = 17
 	// FAILED_PRECONDITION. Graph refused the message for a reason without a value of its own here; `graph`
 	// says which.

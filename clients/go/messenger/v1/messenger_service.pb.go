@@ -2247,16 +2247,22 @@ type Page struct {
 	StateReason ErrorReason `protobuf:"varint,6,opt,name=state_reason,json=stateReason,proto3,enum=messenger.v1.ErrorReason" json:"state_reason,omitempty"`
 	// Since when it is in this state.
 	StateSince *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=state_since,json=stateSince,proto3" json:"state_since,omitempty"`
-	// Messages per second at most; 0 for no limit.
+	// Messages per second at most, of all replicas together; 0 for no limit. Default: 300, Meta's limit. Above 40 per
+	// second Meta stops updating the page's inbox.
 	RatePerSecond int32 `protobuf:"varint,8,opt,name=rate_per_second,json=ratePerSecond,proto3" json:"rate_per_second,omitempty"`
-	// Audio and video messages per second at most; 0 for no limit.
+	// Audio and video messages per second at most, of all replicas together; 0 for no limit. Default: 10, Meta's limit.
 	MediaRatePerSecond int32 `protobuf:"varint,9,opt,name=media_rate_per_second,json=mediaRatePerSecond,proto3" json:"media_rate_per_second,omitempty"`
-	// Messages that wait to be sent.
+	// Messages that wait on this replica to be sent.
 	Queued int64 `protobuf:"varint,10,opt,name=queued,proto3" json:"queued,omitempty"`
-	// Messages being sent right now.
-	InFlight      int64 `protobuf:"varint,11,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	// Messages that this replica is sending right now.
+	InFlight int64 `protobuf:"varint,11,opt,name=in_flight,json=inFlight,proto3" json:"in_flight,omitempty"`
+	// Messages per second that this replica may send at the moment: less than rate_per_second while Graph's usage headers
+	// slow the page down, or other replicas send for it, too. 0 if it may send none, or if there is no limit. Example: 150.
+	CurrentRatePerSecond float64 `protobuf:"fixed64,12,opt,name=current_rate_per_second,json=currentRatePerSecond,proto3" json:"current_rate_per_second,omitempty"`
+	// The same of media_rate_per_second.
+	CurrentMediaRatePerSecond float64 `protobuf:"fixed64,13,opt,name=current_media_rate_per_second,json=currentMediaRatePerSecond,proto3" json:"current_media_rate_per_second,omitempty"`
+	unknownFields             protoimpl.UnknownFields
+	sizeCache                 protoimpl.SizeCache
 }
 
 func (x *Page) Reset() {
@@ -2362,6 +2368,20 @@ func (x *Page) GetQueued() int64 {
 func (x *Page) GetInFlight() int64 {
 	if x != nil {
 		return x.InFlight
+	}
+	return 0
+}
+
+func (x *Page) GetCurrentRatePerSecond() float64 {
+	if x != nil {
+		return x.CurrentRatePerSecond
+	}
+	return 0
+}
+
+func (x *Page) GetCurrentMediaRatePerSecond() float64 {
+	if x != nil {
+		return x.CurrentMediaRatePerSecond
 	}
 	return 0
 }
@@ -2511,7 +2531,7 @@ const file_messenger_v1_messenger_service_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x12\n" +
 	"\x10ListPagesRequest\"=\n" +
 	"\x11ListPagesResponse\x12(\n" +
-	"\x05pages\x18\x01 \x03(\v2\x12.messenger.v1.PageR\x05pages\"\xfb\x03\n" +
+	"\x05pages\x18\x01 \x03(\v2\x12.messenger.v1.PageR\x05pages\"\xf4\x04\n" +
 	"\x04Page\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x14\n" +
 	"\x05title\x18\x02 \x01(\tR\x05title\x12\x14\n" +
@@ -2525,7 +2545,9 @@ const file_messenger_v1_messenger_service_proto_rawDesc = "" +
 	"\x15media_rate_per_second\x18\t \x01(\x05R\x12mediaRatePerSecond\x12\x16\n" +
 	"\x06queued\x18\n" +
 	" \x01(\x03R\x06queued\x12\x1b\n" +
-	"\tin_flight\x18\v \x01(\x03R\binFlight\"W\n" +
+	"\tin_flight\x18\v \x01(\x03R\binFlight\x125\n" +
+	"\x17current_rate_per_second\x18\f \x01(\x01R\x14currentRatePerSecond\x12@\n" +
+	"\x1dcurrent_media_rate_per_second\x18\r \x01(\x01R\x19currentMediaRatePerSecond\"W\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_ACTIVE\x10\x01\x12\x10\n" +

@@ -114,7 +114,9 @@ pub enum ErrorReason {
     GraphUnavailable = 16,
     /// UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
     /// unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-    /// again by itself. Retry only if a double delivery is acceptable.
+    /// again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+    /// message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
+    /// what became of it.
     OutcomeUnknown = 17,
     /// FAILED_PRECONDITION. Graph refused the message for a reason without a value of its own here; `graph`
     /// says which.
@@ -1285,7 +1287,7 @@ pub struct ListPagesResponse {
     pub pages: ::prost::alloc::vec::Vec<Page>,
 }
 /// A configured Facebook page.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Page {
     /// Id of the page; "me" for a single page that was configured without one.
     #[prost(string, tag = "1")]
@@ -1308,18 +1310,26 @@ pub struct Page {
     /// Since when it is in this state.
     #[prost(message, optional, tag = "7")]
     pub state_since: ::core::option::Option<::prost_types::Timestamp>,
-    /// Messages per second at most; 0 for no limit.
+    /// Messages per second at most, of all replicas together; 0 for no limit. Default: 300, Meta's limit. Above 40 per
+    /// second Meta stops updating the page's inbox.
     #[prost(int32, tag = "8")]
     pub rate_per_second: i32,
-    /// Audio and video messages per second at most; 0 for no limit.
+    /// Audio and video messages per second at most, of all replicas together; 0 for no limit. Default: 10, Meta's limit.
     #[prost(int32, tag = "9")]
     pub media_rate_per_second: i32,
-    /// Messages that wait to be sent.
+    /// Messages that wait on this replica to be sent.
     #[prost(int64, tag = "10")]
     pub queued: i64,
-    /// Messages being sent right now.
+    /// Messages that this replica is sending right now.
     #[prost(int64, tag = "11")]
     pub in_flight: i64,
+    /// Messages per second that this replica may send at the moment: less than rate_per_second while Graph's usage headers
+    /// slow the page down, or other replicas send for it, too. 0 if it may send none, or if there is no limit. Example: 150.
+    #[prost(double, tag = "12")]
+    pub current_rate_per_second: f64,
+    /// The same of media_rate_per_second.
+    #[prost(double, tag = "13")]
+    pub current_media_rate_per_second: f64,
 }
 /// Nested message and enum types in `Page`.
 pub mod page {

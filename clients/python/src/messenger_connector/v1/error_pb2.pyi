@@ -95,7 +95,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 17
     """UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
     unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-    again by itself. Retry only if a double delivery is acceptable.
+    again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+    message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
+    what became of it.
     """
     ERROR_REASON_GRAPH_REJECTED: _ErrorReason.ValueType  # 18
     """FAILED_PRECONDITION. Graph refused the message for a reason without a value of its own here; `graph`
@@ -187,7 +189,9 @@ ERROR_REASON_GRAPH_UNAVAILABLE: ErrorReason.ValueType  # 16
 ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 17
 """UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
 unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-again by itself. Retry only if a double delivery is acceptable.
+again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
+what became of it.
 """
 ERROR_REASON_GRAPH_REJECTED: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION. Graph refused the message for a reason without a value of its own here; `graph`

@@ -1085,6 +1085,8 @@ class Page(_message.Message):
     MEDIA_RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    CURRENT_RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
+    CURRENT_MEDIA_RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Id of the page; "me" for a single page that was configured without one."""
     title: _builtins.str
@@ -1098,13 +1100,21 @@ class Page(_message.Message):
     state_reason: _error_pb2.ErrorReason.ValueType
     """Why it is paused or suspended."""
     rate_per_second: _builtins.int
-    """Messages per second at most; 0 for no limit."""
+    """Messages per second at most, of all replicas together; 0 for no limit. Default: 300, Meta's limit. Above 40 per
+    second Meta stops updating the page's inbox.
+    """
     media_rate_per_second: _builtins.int
-    """Audio and video messages per second at most; 0 for no limit."""
+    """Audio and video messages per second at most, of all replicas together; 0 for no limit. Default: 10, Meta's limit."""
     queued: _builtins.int
-    """Messages that wait to be sent."""
+    """Messages that wait on this replica to be sent."""
     in_flight: _builtins.int
-    """Messages being sent right now."""
+    """Messages that this replica is sending right now."""
+    current_rate_per_second: _builtins.float
+    """Messages per second that this replica may send at the moment: less than rate_per_second while Graph's usage headers
+    slow the page down, or other replicas send for it, too. 0 if it may send none, or if there is no limit. Example: 150.
+    """
+    current_media_rate_per_second: _builtins.float
+    """The same of media_rate_per_second."""
     @_builtins.property
     def state_since(self) -> _timestamp_pb2.Timestamp:
         """Since when it is in this state."""
@@ -1123,10 +1133,12 @@ class Page(_message.Message):
         media_rate_per_second: _builtins.int = ...,
         queued: _builtins.int = ...,
         in_flight: _builtins.int = ...,
+        current_rate_per_second: _builtins.float = ...,
+        current_media_rate_per_second: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["state_since", b"state_since"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["graph_version", b"graph_version", "id", b"id", "in_flight", b"in_flight", "media_rate_per_second", b"media_rate_per_second", "notes", b"notes", "queued", b"queued", "rate_per_second", b"rate_per_second", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "title", b"title"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["current_media_rate_per_second", b"current_media_rate_per_second", "current_rate_per_second", b"current_rate_per_second", "graph_version", b"graph_version", "id", b"id", "in_flight", b"in_flight", "media_rate_per_second", b"media_rate_per_second", "notes", b"notes", "queued", b"queued", "rate_per_second", b"rate_per_second", "state", b"state", "state_reason", b"state_reason", "state_since", b"state_since", "title", b"title"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

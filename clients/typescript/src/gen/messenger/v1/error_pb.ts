@@ -313,7 +313,9 @@ export enum ErrorReason {
   /**
    * UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
    * unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-   * again by itself. Retry only if a double delivery is acceptable.
+   * again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+   * message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
+   * what became of it.
    *
    * @generated from enum value: ERROR_REASON_OUTCOME_UNKNOWN = 17;
    */
