@@ -71,10 +71,11 @@ pub const BULK_IN_FLIGHT_DEFAULT: usize = 5000;
 pub const RESULTS_PER_FRAME_MAX: usize = 500;
 /// Unary messages of one page that may wait; more are refused with RATE_LIMITED.
 pub const UNARY_QUEUED_MAX: usize = 10_000;
-/// Graph calls that one page may have in flight: sixteen batches of 50 at 100 ms are 8,000 messages a second.
-pub const PAGE_CALLS_IN_FLIGHT_MAX: usize = 16;
+/// Graph calls of each kind of message that one page may have in flight. At 100 ms of Graph latency, 64 batches of 50 are
+/// 32,000 messages a second; the ledger's part of a call counts, so fewer would leave a fast Graph idle.
+pub const PAGE_CALLS_IN_FLIGHT_MAX: usize = 64;
 /// Of these, the ones that bulk messages leave free for unary ones.
-pub const PAGE_CALLS_UNARY_RESERVED: usize = 4;
+pub const PAGE_CALLS_UNARY_RESERVED: usize = 8;
 
 /// How long to wait for a TCP and TLS connection to Graph.
 pub const GRAPH_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -139,10 +140,10 @@ pub const TEMPLATE_ALIGNED_VALUES_MAX: usize = 300_000;
 pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// How often the ledger looks for records older than that.
 pub const LEDGER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
-/// Records that one step of a sweep removes: some milliseconds, so that claims hardly wait for it.
+/// Records that one step of a sweep looks at or removes: some milliseconds, so that claims hardly wait for it.
 pub const LEDGER_SWEEP_ROWS: i64 = 1000;
 /// How long the ledger pauses between two steps of a sweep.
-pub const LEDGER_SWEEP_PAUSE: Duration = Duration::from_millis(20);
+pub const LEDGER_SWEEP_PAUSE: Duration = Duration::from_millis(100);
 /// Rows that one transaction of the ledger takes, unless a single group has more.
 pub const LEDGER_WRITE_ROWS_MAX: usize = 5000;
 /// Outcomes that the ledger keeps in memory while its database is away, at about 300 bytes each. Nothing is

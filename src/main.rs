@@ -9,6 +9,11 @@ use messenger_connector::config::ServeOptions;
 use messenger_connector::sandbox;
 use messenger_connector::telemetry::{self, LogOptions};
 
+/// A message is many short-lived allocations, made in one thread and freed in another: this allocator takes a tenth less
+/// of the service's time than the system's (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Sends Facebook Messenger messages and accounts for every one of them.
 #[derive(Debug, Parser)]
 #[command(

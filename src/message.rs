@@ -2,6 +2,7 @@
 //!
 //! `api/convert.rs` builds these from protobuf, `graph/request.rs` writes them as Graph JSON.
 
+mod json;
 mod quick_reply;
 mod template;
 

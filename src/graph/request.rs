@@ -1,6 +1,6 @@
 //! One message as Graph JSON (Send API reference).
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode, utf8_percent_encode};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -164,7 +164,7 @@ const FORM_ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remo
 /// None in practice: the template payload was parsed before.
 pub fn append_body_form(message: &Message, form: &mut String) -> serde_json::Result<()> {
     let body = SendBody::new(message)?;
-    append_field(form, "recipient", &serde_json::to_string(&body.recipient)?);
+    append_json(form, "recipient", &body.recipient)?;
     let strings = [
         ("messaging_type", body.messaging_type),
         ("tag", body.tag),
@@ -178,21 +178,44 @@ pub fn append_body_form(message: &Message, form: &mut String) -> serde_json::Res
         }
     }
     if let Some(reply_to) = &body.reply_to {
-        append_field(form, "reply_to", &serde_json::to_string(reply_to)?);
+        append_json(form, "reply_to", reply_to)?;
     }
     if let Some(message) = &body.message {
-        append_field(form, "message", &serde_json::to_string(message)?);
+        append_json(form, "message", message)?;
     }
     Ok(())
 }
 
 fn append_field(form: &mut String, name: &str, value: &str) {
+    append_name(form, name);
+    form.extend(utf8_percent_encode(value, FORM_ENCODED));
+}
+
+fn append_json(form: &mut String, name: &str, value: &impl Serialize) -> serde_json::Result<()> {
+    append_name(form, name);
+    serde_json::to_writer(FormValue(form), value)
+}
+
+fn append_name(form: &mut String, name: &str) {
     if !form.is_empty() && !form.ends_with('"') {
         form.push('&');
     }
     form.push_str(name);
     form.push('=');
-    form.extend(utf8_percent_encode(value, FORM_ENCODED));
+}
+
+/// Encodes what is written as a form value.
+struct FormValue<'a>(&'a mut String);
+
+impl std::io::Write for FormValue<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.extend(percent_encode(bytes, FORM_ENCODED));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn recipient(recipient: &Recipient) -> RecipientBody<'_> {

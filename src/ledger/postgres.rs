@@ -287,13 +287,13 @@ impl Store for PostgresStore {
         Ok(results_page(rows, query.limit))
     }
 
-    async fn sweep(&self, before_ms: i64) -> Result<u64> {
+    async fn sweep(&self, before_ms: i64) -> Result<bool> {
         let swept = sqlx::query(statements::SWEEP).bind(before_ms).bind(LEDGER_SWEEP_ROWS);
         within(POSTGRES_TIMEOUT, async {
             let swept = swept.execute(&self.pool).await?.rows_affected();
             sqlx::query(statements::SWEEP_OWNERS).execute(&self.pool).await?;
             sqlx::query(statements::SWEEP_SHARES).execute(&self.pool).await?;
-            Ok(swept)
+            Ok(swept >= LEDGER_SWEEP_ROWS.unsigned_abs())
         })
         .await
     }

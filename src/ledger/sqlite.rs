@@ -38,6 +38,8 @@ pub(super) struct SqliteStore {
 #[derive(Debug)]
 struct Writer {
     connection: SqliteConnection,
+    /// Page, bulk and id of the last row that the sweep has looked at; empty before it begins anew.
+    swept_to: (String, String, String),
     _lock: File,
 }
 
@@ -45,7 +47,7 @@ impl SqliteStore {
     /// Opens a file and creates it if need be.
     pub(super) async fn open(name: &str, path: &Path) -> Result<Self> {
         let opened = open::open(path).await?;
-        let writer = Writer { connection: opened.writer, _lock: opened.lock };
+        let writer = Writer { connection: opened.writer, swept_to: Default::default(), _lock: opened.lock };
         Ok(Self {
             name: name.to_owned(),
             owner: opened.owner,
@@ -202,15 +204,32 @@ impl Store for SqliteStore {
         Ok(results_page(rows, query.limit))
     }
 
-    async fn sweep(&self, before_ms: i64) -> Result<u64> {
+    /// Walks the table, some rows at a time: an index on the time would cost every claim more than that.
+    async fn sweep(&self, before_ms: i64) -> Result<bool> {
         let mut guard = self.writer.lock().await;
-        let swept = sqlx::query(statements::SWEEP)
+        let Writer { connection, swept_to, .. } = opened(&mut guard)?;
+        let (page_id, bulk_id, id) = std::mem::take(swept_to);
+        let to: Option<(String, String, String)> = sqlx::query_as(statements::SWEEP_TO)
+            .bind(&page_id)
+            .bind(&bulk_id)
+            .bind(&id)
+            .bind(LEDGER_SWEEP_ROWS)
+            .fetch_optional(&mut *connection)
+            .await?;
+        sqlx::query(statements::SWEEP)
+            .bind(page_id)
+            .bind(bulk_id)
+            .bind(id)
+            .bind(to.as_ref().map(|to| &to.0))
+            .bind(to.as_ref().map(|to| &to.1))
+            .bind(to.as_ref().map(|to| &to.2))
             .bind(before_ms)
             .bind(self.first_claim())
-            .bind(LEDGER_SWEEP_ROWS)
-            .execute(&mut opened(&mut guard)?.connection)
+            .execute(connection)
             .await?;
-        Ok(swept.rows_affected())
+        let has_more = to.is_some();
+        *swept_to = to.unwrap_or_default();
+        Ok(has_more)
     }
 
     /// Writes and removes 64 KiB: a file that takes a few bytes may still be too full for claims.
@@ -231,7 +250,7 @@ impl Store for SqliteStore {
             drop(reader.close().await);
         }
         // The lock goes last.
-        if let Some(Writer { connection, _lock }) = self.writer.lock().await.take()
+        if let Some(Writer { connection, _lock, .. }) = self.writer.lock().await.take()
             && let Err(error) = connection.close().await
         {
             tracing::warn!(ledger = self.name, %error, "the ledger did not close well");

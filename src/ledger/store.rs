@@ -41,9 +41,9 @@ pub(super) trait Store: std::fmt::Debug + Send + Sync {
 
     async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage>;
 
-    /// Removes up to [`crate::limits::LEDGER_SWEEP_ROWS`] records that were claimed before a time and tells how
-    /// many. What is in progress stays.
-    async fn sweep(&self, before_ms: i64) -> Result<u64>;
+    /// Takes one step through the records, of about [`crate::limits::LEDGER_SWEEP_ROWS`], and removes those that were
+    /// claimed before a time; what is in progress stays. True if another step should follow soon.
+    async fn sweep(&self, before_ms: i64) -> Result<bool>;
 
     /// Finds out whether it can be written, and renews what keeps its claims its own.
     async fn probe(&self) -> Result<()>;

@@ -13,7 +13,7 @@ use super::Options;
 use super::error::{LedgerError, Result};
 use super::record::{Claim, ClaimNumber, Claimed, Settlement, now_ms};
 use super::store::Store;
-use crate::limits::{LEDGER_SWEEP_PAUSE, LEDGER_SWEEP_ROWS, LEDGER_UNSETTLED_MAX, LEDGER_WRITE_ROWS_MAX};
+use crate::limits::{LEDGER_SWEEP_PAUSE, LEDGER_UNSETTLED_MAX, LEDGER_WRITE_ROWS_MAX};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -282,9 +282,8 @@ impl Writer {
         }
         let retention_ms = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
         match self.store.sweep(now_ms().saturating_sub(retention_ms)).await {
-            Ok(rows) => {
-                let is_full = rows >= LEDGER_SWEEP_ROWS.unsigned_abs();
-                let pause = if is_full { LEDGER_SWEEP_PAUSE } else { self.options.sweep_interval };
+            Ok(has_more) => {
+                let pause = if has_more { LEDGER_SWEEP_PAUSE } else { self.options.sweep_interval };
                 self.next_sweep = Instant::now() + pause;
             }
             Err(error) => self.go_away(error.at(self.store.name())),

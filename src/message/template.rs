@@ -4,6 +4,7 @@
 
 use serde_json::{Map, Value};
 
+use super::json::{Json, Object};
 use crate::error::Violations;
 use crate::limits::{
     BUTTONS_MAX, IMAGE_GRID_IMAGES_MAX, IMAGE_GRID_IMAGES_MIN, RECEIPT_ELEMENTS_MAX, TEMPLATE_ELEMENTS_MAX,
@@ -25,8 +26,8 @@ impl std::fmt::Debug for Template {
 impl Template {
     /// Takes the JSON text of a template payload that keeps the rules, or notes violations of `field`.
     pub fn new(json: String, field: &str, violations: &mut Violations) -> Option<Self> {
-        let payload = match serde_json::from_str::<Value>(&json) {
-            Ok(Value::Object(payload)) => payload,
+        let payload = match serde_json::from_str::<Json<'_>>(&json) {
+            Ok(Json::Object(payload)) => payload,
             Ok(_) => {
                 violations.add(field, r#"must be a JSON object, such as {"template_type": "button", ...}"#);
                 return None;
@@ -37,7 +38,7 @@ impl Template {
                 return None;
             }
         };
-        let kind = match payload.get("template_type").and_then(Value::as_str) {
+        let kind = match payload.text("template_type") {
             Some(kind) if !kind.is_empty() => kind.to_owned(),
             _ => {
                 violations.add(format!("{field}.template_type"), "is required: a string such as \"generic\"");
@@ -50,7 +51,7 @@ impl Template {
             return None;
         }
         // A utility template is Graph's `message.template`, which has no template_type.
-        let json = if kind == UTILITY { without_template_type(payload) } else { json };
+        let json = if kind == UTILITY { without_template_type(&json) } else { json };
         Some(Self { json, kind })
     }
 
@@ -72,7 +73,8 @@ impl Template {
 
 const UTILITY: &str = "utility";
 
-fn without_template_type(mut payload: Map<String, Value>) -> String {
+fn without_template_type(json: &str) -> String {
+    let mut payload: Map<String, Value> = serde_json::from_str(json).unwrap_or_default();
     payload.shift_remove("template_type");
     Value::Object(payload).to_string()
 }
@@ -80,7 +82,7 @@ fn without_template_type(mut payload: Map<String, Value>) -> String {
 /// A JSON object and where it stands.
 #[derive(Clone, Copy)]
 struct Node<'a> {
-    map: &'a Map<String, Value>,
+    map: &'a Object<'a>,
     path: &'a str,
 }
 
@@ -157,17 +159,17 @@ fn receipt(payload: Node<'_>, violations: &mut Violations) {
     object(payload, "summary", violations, |summary, violations| {
         required(summary, &["total_cost"], violations);
     });
-    if payload.map.contains_key("elements") {
+    if payload.map.get("elements").is_some() {
         each(payload, "elements", 0, RECEIPT_ELEMENTS_MAX, violations, |element, violations| {
             required(element, &["title", "price"], violations);
         });
     }
-    if payload.map.contains_key("address") {
+    if payload.map.get("address").is_some() {
         object(payload, "address", violations, |address, violations| {
             required(address, &["street_1", "city", "postal_code", "state", "country"], violations);
         });
     }
-    if payload.map.contains_key("adjustments") {
+    if payload.map.get("adjustments").is_some() {
         each(payload, "adjustments", 0, usize::MAX, violations, |adjustment, violations| {
             required(adjustment, &["name", "amount"], violations);
         });
@@ -191,7 +193,7 @@ fn buttons(parent: Node<'_>, min: usize, violations: &mut Violations) {
         return;
     }
     each(parent, "buttons", min, BUTTONS_MAX, violations, |button, violations| {
-        match button.map.get("type").and_then(Value::as_str) {
+        match button.map.text("type") {
             None => required(button, &["type"], violations),
             Some("web_url") => required(button, &["title", "url"], violations),
             Some("postback" | "phone_number") => required(button, &["title", "payload"], violations),
@@ -203,12 +205,12 @@ fn buttons(parent: Node<'_>, min: usize, violations: &mut Violations) {
 }
 
 /// Null, the empty string and the empty array count as absent, as Graph counts them.
-fn is_given(value: Option<&Value>) -> bool {
+fn is_given(value: Option<&Json<'_>>) -> bool {
     match value {
-        None | Some(Value::Null) => false,
-        Some(Value::String(text)) => !text.is_empty(),
-        Some(Value::Array(items)) => !items.is_empty(),
-        Some(Value::Bool(_) | Value::Number(_) | Value::Object(_)) => true,
+        None | Some(Json::Null) => false,
+        Some(Json::String(text)) => !text.is_empty(),
+        Some(Json::Array(items)) => !items.is_empty(),
+        Some(Json::Scalar | Json::Object(_)) => true,
     }
 }
 
@@ -235,8 +237,8 @@ fn object(
 ) {
     let path = format!("{}.{key}", parent.path);
     match parent.map.get(key) {
-        Some(Value::Object(map)) => check(Node { map, path: &path }, violations),
-        None | Some(Value::Null) => violations.add(path, "is required"),
+        Some(Json::Object(map)) => check(Node { map, path: &path }, violations),
+        None | Some(Json::Null) => violations.add(path, "is required"),
         Some(_) => violations.add(path, "must be an object"),
     }
 }
@@ -251,9 +253,9 @@ fn each(
     check: impl Fn(Node<'_>, &mut Violations),
 ) {
     let path = format!("{}.{key}", parent.path);
-    let items: &[Value] = match parent.map.get(key) {
-        Some(Value::Array(items)) => items,
-        None | Some(Value::Null) => &[],
+    let items: &[Json<'_>] = match parent.map.get(key) {
+        Some(Json::Array(items)) => items,
+        None | Some(Json::Null) => &[],
         Some(_) => {
             violations.add(path, "must be an array");
             return;
@@ -265,7 +267,7 @@ fn each(
     }
     for (index, item) in items.iter().enumerate() {
         let path = format!("{path}[{index}]");
-        if let Value::Object(map) = item {
+        if let Json::Object(map) = item {
             check(Node { map, path: &path }, violations);
         } else {
             violations.add(path, "must be an object");

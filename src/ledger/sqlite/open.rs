@@ -42,10 +42,12 @@ pub(super) async fn open(path: &Path) -> Result<Opened> {
         .journal_mode(SqliteJournalMode::Wal)
         // A claim must outlive a power cut, or a message could be sent twice.
         .synchronous(SqliteSynchronous::Full)
-        // Pages of a large file that random keys keep touching: 32 MiB.
-        .pragma("cache_size", "-32768")
+        // A message's row has some 200 bytes: larger pages have fewer levels and splits above them.
+        .page_size(8192)
+        // 8 MiB. A larger one costs memory and, for keys that come in order, even time.
+        .pragma("cache_size", "-8192")
         // Checkpoints after 16 MiB: random keys touch the same pages again and again.
-        .pragma("wal_autocheckpoint", "4096")
+        .pragma("wal_autocheckpoint", "2048")
         // What a checkpoint that was held up let the log grow to is given back.
         .pragma("journal_size_limit", "67108864")
         .connect()

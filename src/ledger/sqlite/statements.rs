@@ -84,9 +84,13 @@ pub(super) const RESULTS: &str = "
         AND (?5 IS NULL OR state_now = ?5)
     ORDER BY id LIMIT ?6";
 
-/// Time, the owner's first claim, limit.
+/// The last of the rows, as many as the limit says, that come after `page_id, bulk_id, id`; none if there are fewer.
+pub(super) const SWEEP_TO: &str = "
+    SELECT page_id, bulk_id, id FROM ledger_message WHERE (page_id, bulk_id, id) > (?1, ?2, ?3)
+    ORDER BY page_id, bulk_id, id LIMIT 1 OFFSET ?4 - 1";
+
+/// `page_id, bulk_id, id` to start after, and to end with or nulls; time, the owner's first claim.
 pub(super) const SWEEP: &str = "
-    DELETE FROM ledger_message WHERE (page_id, bulk_id, id) IN (
-        SELECT page_id, bulk_id, id FROM ledger_message
-        WHERE claim_time < ?1 AND NOT (state IN (0, 4) AND claim >= ?2)
-        ORDER BY claim_time LIMIT ?3)";
+    DELETE FROM ledger_message
+    WHERE (page_id, bulk_id, id) > (?1, ?2, ?3) AND (?4 IS NULL OR (page_id, bulk_id, id) <= (?4, ?5, ?6))
+        AND claim_time < ?7 AND NOT (state IN (0, 4) AND claim >= ?8)";

@@ -62,7 +62,7 @@ impl Store for Unreliable {
     async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage> {
         self.store.results(query).await
     }
-    async fn sweep(&self, before_ms: i64) -> Result<u64> {
+    async fn sweep(&self, before_ms: i64) -> Result<bool> {
         self.store.sweep(before_ms).await
     }
     async fn probe(&self) -> Result<()> {
