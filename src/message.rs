@@ -102,6 +102,16 @@ const TAGS_RETIRED_2020: [&str; 16] = [
 const TAG_CUSTOMER_FEEDBACK: &str = "CUSTOMER_FEEDBACK";
 
 impl Options {
+    /// Checks that there is a messaging type: all but sender actions need one.
+    pub fn require_messaging_type(&self, field: &str, violations: &mut Violations) {
+        if self.messaging_type.is_none() {
+            violations.add(
+                format!("{field}.messaging_type"),
+                "is required: RESPONSE, UPDATE, MESSAGE_TAG or UTILITY",
+            );
+        }
+    }
+
     /// Checks messaging type and tag against each other. `field` is the path of the options, `tag_field` the
     /// name of the field that the tag came from.
     pub fn check(&self, field: &str, tag_field: &str, violations: &mut Violations) {
@@ -139,11 +149,8 @@ impl Message {
 
 /// The rules that span options and action.
 pub fn check_together(options: &Options, action: &Action, options_field: &str, violations: &mut Violations) {
-    if options.messaging_type.is_none() && !matches!(action, Action::SenderAction(_)) {
-        violations.add(
-            format!("{options_field}.messaging_type"),
-            "is required: RESPONSE, UPDATE, MESSAGE_TAG or UTILITY",
-        );
+    if !matches!(action, Action::SenderAction(_)) {
+        options.require_messaging_type(options_field, violations);
     }
     if options.tag.as_deref() == Some(TAG_CUSTOMER_FEEDBACK)
         && !matches!(action, Action::Template { template, .. } if template.kind() == "customer_feedback")

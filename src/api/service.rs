@@ -122,6 +122,7 @@ impl UnaryRequest {
     fn into_message(self) -> Result<Message, SendError> {
         let mut violations = Violations::default();
         convert::check_id(&self.request_id, "request_id", &mut violations);
+        let is_message = convert::is_message(self.kind.as_ref());
         let is_strict = self.options.as_ref().is_some_and(|options| options.strict_variables);
         let recipient = convert::recipient(self.recipient, "recipient", &mut violations);
         let options = convert::options(self.options, "options", &mut violations);
@@ -134,8 +135,11 @@ impl UnaryRequest {
                 })
             }
         };
-        if let Some(action) = &action {
-            check_together(&options, action, "options", &mut violations);
+        match &action {
+            Some(action) => check_together(&options, action, "options", &mut violations),
+            // So that an invalid action hides no other violation.
+            None if is_message => options.require_messaging_type("options", &mut violations),
+            None => {}
         }
         match (recipient, action) {
             (Some(recipient), Some(action)) if violations.is_empty() => {

@@ -72,9 +72,9 @@ async fn bad_requests_name_every_field_in_standard_and_typed_details() {
     let error = send_error(&status);
     assert_eq!(error.reason(), pb::ErrorReason::InvalidArgument);
     let fields: Vec<_> = error.violations.iter().map(|violation| violation.field.as_str()).collect();
-    assert_eq!(fields, ["recipient", "text.text"]);
+    assert_eq!(fields, ["recipient", "text.text", "options.messaging_type"]);
     let bad_request = status.get_details_bad_request().unwrap();
-    assert_eq!(bad_request.field_violations.len(), 2);
+    assert_eq!(bad_request.field_violations.len(), 3);
     let info = status.get_error_details().error_info().unwrap().clone();
     assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_ARGUMENT", "messenger-connector"));
     assert_eq!(stack.bodies().await.len(), 0, "nothing was sent");

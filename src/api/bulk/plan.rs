@@ -81,9 +81,12 @@ impl Plan {
                 (planned_options(own, &field, &mut violations), field)
             }
         };
+        let is_message = convert::is_message(item.action.as_ref().and_then(|action| action.kind.as_ref()));
         let action = self.action(item.action, item.variables, planned.is_strict, &at, &mut violations);
-        if let Some(action) = &action {
-            check_together(&planned.options, action, &options_field, &mut violations);
+        match &action {
+            Some(action) => check_together(&planned.options, action, &options_field, &mut violations),
+            None if is_message => planned.options.require_messaging_type(&options_field, &mut violations),
+            None => {}
         }
         match (recipient, action) {
             (Some(recipient), Some(action)) if violations.is_empty() => {

@@ -69,6 +69,11 @@ pub fn action(
     }
 }
 
+/// True if an action is given and is a message, not a sender action.
+pub fn is_message(action: Option<&Kind>) -> bool {
+    action.is_some_and(|kind| !matches!(kind, Kind::SenderAction(_)))
+}
+
 /// Notes a violation of `field` if an id is too long or holds control characters.
 pub fn check_id(id: &str, field: &str, violations: &mut Violations) {
     let length = id.chars().count();
