@@ -74,6 +74,9 @@ pub const UNARY_QUEUED_MAX: usize = 10_000;
 /// Graph calls of each kind of message that one page may have in flight. At 100 ms of Graph latency, 64 batches of 50 are
 /// 32,000 messages a second; the ledger's part of a call counts, so fewer would leave a fast Graph idle.
 pub const PAGE_CALLS_IN_FLIGHT_MAX: usize = 64;
+/// Calls that it may have in flight at first, and after a pause; each call that Graph answers allows one more. A page
+/// whose token is refused has not tried thousands of messages by the time it is told.
+pub const PAGE_CALLS_IN_FLIGHT_FIRST: usize = 16;
 /// Of these, the ones that bulk messages leave free for unary ones.
 pub const PAGE_CALLS_UNARY_RESERVED: usize = 8;
 

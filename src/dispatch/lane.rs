@@ -21,8 +21,8 @@ use super::replicas::Asked;
 use super::{Context, PageStatus};
 use crate::error::{Outcome, Reason, SendError};
 use crate::limits::{
-    BATCH_SIZE_MAX, EXPIRY_INTERVAL_MIN, PAGE_CALLS_IN_FLIGHT_MAX, PAGE_CALLS_UNARY_RESERVED, SHARE_IDLE,
-    SUSPENDED_LOOK_INTERVAL,
+    BATCH_SIZE_MAX, EXPIRY_INTERVAL_MIN, PAGE_CALLS_IN_FLIGHT_FIRST, PAGE_CALLS_IN_FLIGHT_MAX,
+    PAGE_CALLS_UNARY_RESERVED, SHARE_IDLE, SUSPENDED_LOOK_INTERVAL,
 };
 use crate::pages::Page;
 
@@ -43,6 +43,7 @@ pub(super) fn start(page_id: &str, context: Arc<Context>) -> Handle {
         gate: Gate::default(),
         rates: Rates::new(share, now),
         calls_in_flight: [0; 2],
+        slots: PAGE_CALLS_IN_FLIGHT_FIRST,
         refused_token: None,
         is_probing: false,
         earliest_deadline: None,
@@ -64,6 +65,8 @@ struct Lane {
     rates: Rates,
     /// Of each kind, so that slow videos leave room for texts.
     calls_in_flight: [usize; 2],
+    /// How many of each kind may be, for now.
+    slots: usize,
     /// Digest of the token that Graph refused.
     refused_token: Option<[u8; 8]>,
     is_probing: bool,
@@ -169,7 +172,13 @@ impl Lane {
         if let Some(percent) = report.usage_percent {
             self.rates.note_usage(percent, now);
         }
+        let (answered, before) = (report.signs.answered, self.gate.era());
         self.gate.end_call(era, count, report.signs, now);
+        if self.gate.era() != before {
+            self.slots = PAGE_CALLS_IN_FLIGHT_FIRST;
+        } else if answered > 0 {
+            self.slots = (self.slots + 1).min(PAGE_CALLS_IN_FLIGHT_MAX);
+        }
     }
 
     fn calls_in_flight(&mut self, kind: Kind) -> &mut usize {
@@ -257,9 +266,9 @@ impl Lane {
     ) -> Option<(Vec<Queued>, u64)> {
         let (unary, bulk) = (self.queue.unary_waiting(kind), self.queue.bulk_waiting(kind));
         let (rank, waiting, slots) = if unary > 0 {
-            (Rank::Unary, unary, PAGE_CALLS_IN_FLIGHT_MAX)
+            (Rank::Unary, unary, self.slots)
         } else {
-            (Rank::Bulk, bulk, PAGE_CALLS_IN_FLIGHT_MAX - PAGE_CALLS_UNARY_RESERVED)
+            (Rank::Bulk, bulk, self.slots - PAGE_CALLS_UNARY_RESERVED)
         };
         if waiting == 0 || *self.calls_in_flight(kind) >= slots {
             return None;

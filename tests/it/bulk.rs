@@ -206,7 +206,7 @@ async fn a_shutdown_ends_streams_as_unavailable_with_a_result_for_every_item_rea
     sender.send(start_frame("x")).await.unwrap();
     responses.message().await.unwrap().unwrap();
     let slow = |n: usize| item(&n.to_string(), &format!("slow-200.{n}"));
-    sender.send(items_frame((0..2000).map(slow).collect())).await.unwrap();
+    sender.send(items_frame((0..4000).map(slow).collect())).await.unwrap();
     while stack.sandbox("/sandbox/state").await["batch_calls"] == 0 {
         tokio::task::yield_now().await;
     }
@@ -225,8 +225,8 @@ async fn a_shutdown_ends_streams_as_unavailable_with_a_result_for_every_item_rea
     let error = send_error(&end);
     assert_eq!(error.reason(), pb::ErrorReason::Draining);
     assert!(error.retry_after.is_some());
-    assert_eq!(states.values().sum::<usize>(), 2000);
+    assert_eq!(states.values().sum::<usize>(), 4000);
     let sent = states[&pb::ItemState::Sent.into()];
-    assert_eq!(states[&pb::ItemState::NotSent.into()], 2000 - sent);
+    assert_eq!(states[&pb::ItemState::NotSent.into()], 4000 - sent);
     assert_eq!(stack.sandbox("/sandbox/state").await["delivered"], sent);
 }
