@@ -148,7 +148,7 @@ fn check_kind(kind: &str, payload: Node<'_>, violations: &mut Violations) {
 fn generic_element(element: Node<'_>, violations: &mut Violations) {
     required(element, &["title"], violations);
     let others = ["subtitle", "image_url", "default_action", "buttons"];
-    if !others.iter().any(|key| is_given(element.map.get(*key))) {
+    if !others.iter().any(|key| is_given(element.map.get(key))) {
         violations.add(element.path, "needs one more of subtitle, image_url, default_action, buttons");
     }
     buttons(element, 0, violations);
@@ -216,7 +216,7 @@ fn is_given(value: Option<&Json<'_>>) -> bool {
 
 fn required(node: Node<'_>, keys: &[&str], violations: &mut Violations) {
     for key in keys {
-        if !is_given(node.map.get(*key)) {
+        if !is_given(node.map.get(key)) {
             violations.add(format!("{}.{key}", node.path), "is required");
         }
     }
