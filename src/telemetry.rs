@@ -10,12 +10,15 @@ use std::io::IsTerminal;
 
 use opentelemetry::{Key, KeyValue};
 use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkResult;
+use tracing::Level;
 use tracing_subscriber::filter::{FilterExt, filter_fn};
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, fmt};
 
+use crate::limits::COLLECTOR_TIMEOUT;
 use traces::Traces;
 
 /// How logs look.
@@ -65,12 +68,24 @@ pub fn start(options: &LogOptions, to: LogsTo, traces: &Traces) -> anyhow::Resul
     // What OpenTelemetry says of its own comings and goings is shown to those who ask for it by name.
     let filter = EnvFilter::try_new(format!("opentelemetry=warn,{}", options.log))?;
     // Spans are for traces. If nobody takes them, they are not even made.
-    let is_line = filter.and(filter_fn(|metadata| !metadata.is_span()));
+    let is_line = filter.and(filter_fn(|metadata| !metadata.is_span()).with_max_level_hint(Level::TRACE));
     tracing_subscriber::registry()
         .with(lines.with_filter(is_line))
         .with(traces.layer())
         .try_init()
         .map_err(|error| anyhow::anyhow!("cannot start logging: {error}"))
+}
+
+/// Hands the collector what is left by `end`, which blocks its thread for as long as the collector wants.
+async fn end_in_time(end: impl FnOnce() -> OTelSdkResult + Send + 'static) {
+    let (reply, ended) = tokio::sync::oneshot::channel();
+    // Not one of the runtime's: it would wait for it in the end.
+    std::thread::spawn(move || drop(reply.send(end())));
+    match tokio::time::timeout(COLLECTOR_TIMEOUT, ended).await {
+        Ok(Ok(Ok(()))) => {}
+        Ok(Ok(Err(error))) => tracing::warn!(%error, "the collector did not take what was left"),
+        Ok(Err(_)) | Err(_) => tracing::warn!("the collector did not take what was left in time"),
+    }
 }
 
 /// Who tells all this. The standard variables `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` may say it better.

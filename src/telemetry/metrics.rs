@@ -34,6 +34,7 @@ struct Instruments {
     provider: SdkMeterProvider,
     meter: Meter,
     registry: Registry,
+    is_told: bool,
     rpc_duration: Histogram<f64>,
     http_duration: Histogram<f64>,
     messages: Counter<u64>,
@@ -91,7 +92,7 @@ pub struct GraphCall<'a> {
 
 impl Default for Metrics {
     fn default() -> Self {
-        Self::of(SdkMeterProvider::default(), Registry::new())
+        Self::of(SdkMeterProvider::default(), Registry::new(), false)
     }
 }
 
@@ -115,10 +116,10 @@ impl Metrics {
             let exporter = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build();
             provider = provider.with_periodic_exporter(exporter.context("--otlp-endpoint")?);
         }
-        Ok(Self::of(provider.build(), registry))
+        Ok(Self::of(provider.build(), registry, with_text || otlp_endpoint.is_some()))
     }
 
-    fn of(provider: SdkMeterProvider, registry: Registry) -> Self {
+    fn of(provider: SdkMeterProvider, registry: Registry, is_told: bool) -> Self {
         let meter = provider.meter("messenger-connector");
         let seconds = |name, buckets: &[f64], what| {
             let histogram = meter.f64_histogram(name).with_unit("s").with_description(what);
@@ -164,6 +165,7 @@ impl Metrics {
             provider,
             meter,
             registry,
+            is_told,
         };
         // So that they are there before the first time.
         for counter in [&instruments.replays, &instruments.retries, &instruments.accept_errors] {
@@ -189,15 +191,14 @@ impl Metrics {
     /// Tells the collector what it was not told yet, and no more after that. Takes a few seconds if it does not answer.
     pub async fn end(&self) {
         let provider = self.0.provider.clone();
-        // It blocks its thread.
-        let ended = tokio::task::spawn_blocking(move || provider.shutdown()).await;
-        if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "the last metrics did not reach the collector");
-        }
+        super::end_in_time(move || provider.shutdown()).await;
     }
 
     /// From now on `load` is asked how the pages fare whenever someone wants to know.
     pub fn watch_load(&self, load: impl Fn() -> Load + Clone + Send + Sync + 'static) {
+        if !self.0.is_told {
+            return;
+        }
         let meter = &self.0.meter;
         let gauge = |name, unit, what, of: fn(Load) -> usize| {
             let load = load.clone();

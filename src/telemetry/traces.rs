@@ -11,8 +11,8 @@ use opentelemetry::trace::{TraceContextExt, TracerProvider};
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Span;
 use tracing::field::Empty;
+use tracing::{Level, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::Layer;
@@ -57,17 +57,18 @@ impl Traces {
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_target(false);
-        Some(layer.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET)))
+        Some(
+            layer.with_filter(
+                filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET)
+                    .with_max_level_hint(Level::INFO),
+            ),
+        )
     }
 
     /// Tells what was not told yet, and no more after that. Takes a few seconds if the collector does not answer.
     pub async fn end(self) {
         let Some(provider) = self.0 else { return };
-        // It blocks its thread.
-        let ended = tokio::task::spawn_blocking(move || provider.shutdown()).await;
-        if let Ok(Err(error)) = ended {
-            tracing::warn!(%error, "the last spans did not reach the collector");
-        }
+        super::end_in_time(move || provider.shutdown()).await;
     }
 }
 
