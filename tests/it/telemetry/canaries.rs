@@ -124,6 +124,62 @@ async fn send(mut client: KeyedClient, page_id: usize, fault: &str) -> String {
     errors
 }
 
+fn template(payload: String) -> pb::TemplateMessage {
+    let content = pb::template_message::Content::PayloadJson(payload);
+    pb::TemplateMessage { content: Some(content), ..Default::default() }
+}
+
+fn media(url: String) -> pb::MediaMessage {
+    let source = Some(pb::media_message::Source::Url(url));
+    pb::MediaMessage { r#type: pb::media_message::Type::Image.into(), source, ..Default::default() }
+}
+
+/// Sends the kinds of messages that are no texts: well to the last page, and wrongly.
+async fn send_other_kinds(process: &Process, page_id: usize) -> String {
+    let mut client = client(process, KEY).await;
+    let (page_id, recipient, options) = (page_id.to_string(), Some(psid(RECIPIENT)), Some(update()));
+    let mut errors = Vec::new();
+    let button = format!(
+        r#"{{"template_type": "button", "text": "{TEXT}", "buttons":
+            [{{"type": "postback", "title": "Yes", "payload": "{TEXT}"}}]}}"#
+    );
+    for payload in [button, format!(r#"{{"template_type": "{TEXT}", "#)] {
+        errors.push(
+            client
+                .send_template_message(pb::SendTemplateMessageRequest {
+                    page_id: page_id.clone(),
+                    recipient: recipient.clone(),
+                    options: options.clone(),
+                    template: Some(template(payload)),
+                    ..Default::default()
+                })
+                .await
+                .err(),
+        );
+    }
+    for url in [format!("https://example.com/{TEXT}"), format!("ftp://{TEXT}")] {
+        errors.push(
+            client
+                .send_media_message(pb::SendMediaMessageRequest {
+                    page_id: page_id.clone(),
+                    recipient: recipient.clone(),
+                    options: options.clone(),
+                    media: Some(media(url)),
+                    ..Default::default()
+                })
+                .await
+                .err(),
+        );
+    }
+    let typing = pb::SenderAction { r#type: pb::sender_action::Type::TypingOn.into() };
+    let typing =
+        pb::SendSenderActionRequest { page_id, recipient, sender_action: Some(typing), ..Default::default() };
+    client.send_sender_action(typing).await.unwrap();
+    let refused: Vec<_> = errors.iter().map(Option::is_some).collect();
+    assert_eq!(refused, [false, true, false, true], "{errors:?}");
+    errors.iter().flatten().map(errors_of).collect()
+}
+
 /// Requests that are refused before anything is sent.
 async fn send_wrongly(process: &Process) -> String {
     let mut client = client(process, KEY).await;
@@ -145,33 +201,6 @@ async fn send_wrongly(process: &Process) -> String {
     ] {
         errors.extend(client.send_text_message(timed(request)).await.err());
     }
-    let media = pb::MediaMessage {
-        r#type: pb::media_message::Type::Image.into(),
-        source: Some(pb::media_message::Source::Url(format!("ftp://{TEXT}"))),
-        ..Default::default()
-    };
-    let media = pb::SendMediaMessageRequest {
-        recipient: Some(psid(RECIPIENT)),
-        page_id: "0".into(),
-        options: Some(update()),
-        media: Some(media),
-        ..Default::default()
-    };
-    errors.extend(client.send_media_message(media).await.err());
-    let template = pb::TemplateMessage {
-        content: Some(pb::template_message::Content::PayloadJson(format!(
-            "{{\"template_type\": \"{TEXT}\", "
-        ))),
-        ..Default::default()
-    };
-    let template = pb::SendTemplateMessageRequest {
-        recipient: Some(psid(RECIPIENT)),
-        page_id: "0".into(),
-        options: Some(update()),
-        template: Some(template),
-        ..Default::default()
-    };
-    errors.extend(client.send_template_message(template).await.err());
     errors.iter().map(errors_of).collect()
 }
 
@@ -193,7 +222,9 @@ async fn no_fault_and_no_mistake_makes_the_service_tell_a_secret() {
     let process = start(folder.path(), &collector_address, &sandbox_url, faults.len()).await;
     let client = client(&process, KEY).await;
     let sends = faults.iter().enumerate().map(|(page_id, fault)| send(client.clone(), page_id, fault));
-    let errors = futures_util::future::join_all(sends).await.concat() + &send_wrongly(&process).await;
+    let errors = futures_util::future::join_all(sends).await.concat()
+        + &send_wrongly(&process).await
+        + &send_other_kinds(&process, faults.len() - 1).await;
     let metrics = process.metrics().await;
     let log = process.end().await;
     assert!(errors.contains("graph refused") && metrics.contains("reason=\"OUTCOME_UNKNOWN\""), "{metrics}");
