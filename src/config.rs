@@ -1,7 +1,9 @@
-//! Options of `serve`. Each one's environment variable is its name with the prefix `CONNECTOR_`.
+//! Options of `serve`. Each one's environment variable is its name with the prefix `CONNECTOR_`, unless there is a
+//! standard one.
 
 mod lifecycle;
 mod security;
+mod telemetry;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -12,6 +14,7 @@ use secrecy::SecretString;
 
 pub use lifecycle::LifecycleOptions;
 pub use security::SecurityOptions;
+pub use telemetry::{AdminListen, TelemetryOptions};
 
 use crate::callers::Callers;
 use crate::ledger;
@@ -19,6 +22,7 @@ use crate::limits::BULK_IN_FLIGHT_DEFAULT;
 use crate::pages::{
     GRAPH_VERSION_DEFAULT, MEDIA_RATE_PER_SECOND_DEFAULT, PAGE_ID_ME, Page, RATE_PER_SECOND_DEFAULT, Source,
 };
+use crate::telemetry::metrics::Metrics;
 
 /// Options of the service.
 #[derive(Clone, Debug, clap::Args)]
@@ -100,6 +104,10 @@ pub struct ServeOptions {
     /// Probes, connections and shutdown.
     #[command(flatten)]
     pub lifecycle: LifecycleOptions,
+
+    /// Metrics and traces.
+    #[command(flatten)]
+    pub telemetry: TelemetryOptions,
 }
 
 fn in_flight_max(text: &str) -> Result<usize, String> {
@@ -116,6 +124,7 @@ impl ServeOptions {
     /// If the address can be reached from other machines and nobody would have to show credentials.
     pub fn check(&self) -> anyhow::Result<()> {
         self.security.check(self.listen)?;
+        self.telemetry.check()?;
         let url = url::Url::parse(&self.graph_url).context("--graph-url")?;
         ensure!(
             matches!(url.scheme(), "http" | "https") && url.has_host(),
@@ -151,9 +160,9 @@ impl ServeOptions {
         security.callers.as_deref().map(load).transpose()
     }
 
-    /// How the ledger keeps time.
-    pub fn ledger_options(&self) -> ledger::Options {
+    /// How the ledger keeps time, and whom it tells of its writes.
+    pub fn ledger_options(&self, metrics: Metrics) -> ledger::Options {
         let retention = Duration::from_secs(u64::from(self.ledger_retention_days) * 24 * 60 * 60);
-        ledger::Options { retention, ..ledger::Options::default() }
+        ledger::Options { retention, metrics, ..ledger::Options::default() }
     }
 }

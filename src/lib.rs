@@ -16,8 +16,9 @@
 //!
 //! Around them:
 //!
-//! * [`config`], [`pages`], [`callers`] read the configuration, [`watched`] what changes of it; [`telemetry`] logs;
-//!   [`server`] puts the rooms together and serves connections.
+//! * [`config`], [`pages`], [`callers`] read the configuration, [`watched`] what changes of it; [`server`] puts the rooms
+//!   together and serves connections.
+//! * [`telemetry`] tells what happens: logs, metrics, spans.
 //! * [`sandbox`] is a fake Graph, written from Meta's rules and not from our translation.
 //! * [`cli`] holds the commands.
 

@@ -52,6 +52,12 @@ pub const CONNECTIONS_MAX: usize = 4096;
 pub const CONNECTION_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait after a connection could not be accepted: usually file descriptors ran out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long a shutdown waits for a collector to take what is left, of metrics and of traces each.
+pub const COLLECTOR_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that the admin port serves at a time: a few probes and Prometheus.
+pub const ADMIN_CONNECTIONS_MAX: usize = 64;
+/// How long a connection to the admin port lasts.
+pub const ADMIN_CONNECTION_AGE_MAX: Duration = Duration::from_secs(600);
 
 /// How long a unary call may take if its caller sets no deadline.
 pub const UNARY_DEADLINE_DEFAULT: Duration = Duration::from_secs(30);

@@ -7,7 +7,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use messenger_connector::cli::{bulk, check, demo, healthcheck, key, send, serve};
 use messenger_connector::config::ServeOptions;
 use messenger_connector::sandbox;
-use messenger_connector::telemetry::{self, LogOptions};
+use messenger_connector::telemetry::traces::Traces;
+use messenger_connector::telemetry::{self, LogOptions, LogsTo};
 
 /// A message is many short-lived allocations, made in one thread and freed in another: this allocator takes a tenth less
 /// of the service's time than the system's (docs/performance.md).
@@ -79,13 +80,23 @@ async fn main() -> ExitCode {
 
 async fn run(cli: Cli, has_log_filter: bool) -> anyhow::Result<ExitCode> {
     let Cli { mut log, command } = cli;
-    if !has_log_filter && !matches!(command, Command::Serve(_) | Command::Sandbox(_)) {
+    let (to, traces) = match &command {
+        Command::Serve(options) => (LogsTo::Output, Traces::to(options.telemetry.collector())?),
+        Command::Sandbox(_) => (LogsTo::Output, Traces::default()),
+        Command::Demo(_)
+        | Command::Send(_)
+        | Command::Bulk(_)
+        | Command::Check(_)
+        | Command::Key(_)
+        | Command::Healthcheck(_) => (LogsTo::Error, Traces::default()),
+    };
+    if !has_log_filter && to == LogsTo::Error {
         // These commands have an output of their own.
         log.log = "warn".to_owned();
     }
-    telemetry::start(&log)?;
+    telemetry::start(&log, to, &traces)?;
     match command {
-        Command::Serve(options) => serve::serve(options).await,
+        Command::Serve(options) => serve::serve(options, traces).await,
         Command::Sandbox(options) => serve::sandbox(options).await,
         Command::Demo(options) => demo::run(options).await,
         Command::Send(options) => send::run(options).await,

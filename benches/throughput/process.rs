@@ -40,10 +40,10 @@ impl Process {
             .env_clear()
             .env(TOKEN_VARIABLE, "made-up")
             .kill_on_drop(true)
-            .stderr(Stdio::piped())
+            .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("cannot start {BINARY}"))?;
-        let mut log = BufReader::new(child.stderr.take().context("the log is piped")?).lines();
+        let mut log = BufReader::new(child.stdout.take().context("the log is piped")?).lines();
         let mut said = String::new();
         while let Some(line) = log.next_line().await? {
             let Some(url) = address(&line) else {
@@ -185,7 +185,8 @@ impl Stack {
 }
 
 async fn serve(sandbox: &Process, ledger: &str, pages: &str) -> anyhow::Result<Process> {
-    Process::start(&["serve", "--graph-url", &sandbox.url, "--ledger", ledger, "--pages", pages]).await
+    let stack = ["serve", "--graph-url", &sandbox.url, "--ledger", ledger, "--pages", pages];
+    Process::start(&[&stack[..], &["--admin-listen", "none"]].concat()).await
 }
 
 /// The id of the n-th page.

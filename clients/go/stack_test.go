@@ -43,16 +43,17 @@ func start(t testing.TB, environment []string, arguments ...string) *process {
 	}
 	command := exec.Command(binary, arguments...)
 	command.Env = append(os.Environ(), environment...)
-	stderr, err := command.StderrPipe()
+	stdout, err := command.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
 	}
+	command.Stderr = command.Stdout
 	if err := command.Start(); err != nil {
 		t.Fatalf("%v: build it with `cargo build`, or name it in MESSENGER_CONNECTOR", err)
 	}
 	started := &process{command: command, ended: make(chan struct{})}
 	t.Cleanup(func() { started.end(syscall.SIGKILL) })
-	lines, said := bufio.NewScanner(stderr), strings.Builder{}
+	lines, said := bufio.NewScanner(stdout), strings.Builder{}
 	for started.address == "" && lines.Scan() {
 		said.WriteString(lines.Text() + "\n")
 		if match := listens.FindStringSubmatch(lines.Text()); match != nil {
@@ -112,7 +113,7 @@ func startStack(t testing.TB, raw json.RawMessage) *stack {
 	}
 	s.serveArguments = append([]string{
 		"--graph-url", "http://" + s.sandboxAddress, "--ledger", "sqlite://" + s.folder + "/ledger.db",
-		"--rate-per-second", "0", "--media-rate-per-second", "0",
+		"--rate-per-second", "0", "--media-rate-per-second", "0", "--admin-listen", "none",
 	}, s.arguments(wanted.Serve)...)
 	if string(present["serve"]) == "null" {
 		s.serve = &process{address: nothingListens}

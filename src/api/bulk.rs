@@ -15,12 +15,14 @@ use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
+use tracing::{Instrument, Span};
 
 use plan::Plan;
 
 use super::auth::Principal;
 use super::fingerprint::Fingerprints;
 use super::middleware::bug;
+use super::observed;
 use super::pb::bulk_start::OnUnknown;
 use super::pb::send_bulk_messages_request::Frame;
 use super::pb::send_bulk_messages_response::Frame as Answer;
@@ -30,6 +32,8 @@ use crate::dispatch::{self, BulkItemId, Queued, Reply, Source};
 use crate::error::{Outcome, Reason, SendError};
 use crate::ledger::{Claim, Key, ResultsQuery};
 use crate::limits::RESULTS_PER_FRAME_MAX;
+use crate::telemetry::metrics::Tally;
+use crate::telemetry::traces;
 
 /// Answer frames that may wait for the transport.
 const ANSWERS_WAITING_MAX: usize = 4;
@@ -44,14 +48,16 @@ pub fn start(
     requests: Streaming<pb::SendBulkMessagesRequest>,
 ) -> ReceiverStream<Result<pb::SendBulkMessagesResponse, Status>> {
     let (answers, receiver) = mpsc::channel(ANSWERS_WAITING_MAX);
-    tokio::spawn(async move {
-        let _permit = permit;
+    let open = service.metrics.stream_opened();
+    let stream = async move {
+        let _held = (permit, open);
         let run = AssertUnwindSafe(run(service, &principal, requests, &answers)).catch_unwind();
         if let Err(end) = run.await.unwrap_or_else(|_| Err(status::status(bug()))) {
             // Fails if the caller has left, who then needs no status.
             drop(answers.send(Err(end)).await);
         }
-    });
+    };
+    tokio::spawn(stream.instrument(Span::current()));
     ReceiverStream::new(receiver)
 }
 
@@ -91,6 +97,9 @@ struct Bulk {
     page_id: Arc<str>,
     bulk_id: Arc<str>,
     number: u64,
+    span: Span,
+    /// Items that were taken so far.
+    items: u64,
     fingerprints: Fingerprints,
     resend_unknown: bool,
     /// Some of its items are on record.
@@ -115,18 +124,22 @@ impl Bulk {
     ) -> Result<Self, SendError> {
         let page = principal.page(&service.pages, &start.page_id)?;
         let number = service.dispatcher.new_bulk();
-        let bulk_id = match start.bulk_id.as_str() {
+        let bulk_id: Arc<str> = match start.bulk_id.as_str() {
             "" => made_up_bulk_id(number).into(),
             bulk_id => bulk_id.into(),
         };
         let fingerprints = Fingerprints::of_bulk(&start);
         let resend_unknown = start.on_unknown() == OnUnknown::Resend;
         let plan = Plan::new(start)?;
+        let span = Span::current();
+        traces::note_bulk(&span, &page.id, &bulk_id);
         let (outcome_sender, outcomes) = mpsc::unbounded_channel();
         Ok(Self {
             page_id: page.id.as_str().into(),
             bulk_id,
             number,
+            span,
+            items: 0,
             fingerprints,
             resend_unknown,
             has_record: false,
@@ -219,7 +232,9 @@ impl Bulk {
                 fingerprint: self.fingerprints.of_item(&item),
                 resend_unknown: self.resend_unknown && !self.left_unknown.contains(&item_id),
             };
-            let reply = Reply::to_bulk(item_id, self.outcome_sender.clone());
+            let span = traces::item_span(&self.span, self.items);
+            self.items += 1;
+            let reply = Reply::to_bulk(item_id, self.outcome_sender.clone()).in_span(span);
             match self.plan.message(item, index) {
                 Ok(message) => admitted.push(Queued {
                     message,
@@ -280,7 +295,9 @@ impl Bulk {
     /// Makes a result for every item that carries one of these ids.
     fn settle(&mut self, outcomes: impl Iterator<Item = (BulkItemId, Outcome)>) -> Vec<pb::ItemResult> {
         let mut results = Vec::with_capacity(RESULTS_PER_FRAME_MAX);
+        let mut tally = Tally::default();
         for (item_id, outcome) in outcomes {
+            observed::note_outcome(&mut tally, &outcome);
             let occurrences = self.in_flight.remove(&item_id).unwrap_or_default();
             if self.resend_unknown && matches!(outcome, Outcome::Unknown(_)) {
                 self.left_unknown.insert(item_id.clone());
@@ -290,6 +307,7 @@ impl Bulk {
                 results.push(status::item_result(item_id.to_string(), outcome.clone()));
             }
         }
+        self.service.metrics.messages_ended(&tally);
         results
     }
 
@@ -305,6 +323,12 @@ impl Bulk {
             Outcome::NotSent(_) => &mut self.counts.not_sent,
         };
         *count += 1;
+    }
+}
+
+impl Drop for Bulk {
+    fn drop(&mut self) {
+        observed::unanswered(&self.service.metrics, self.in_flight.len());
     }
 }
 

@@ -51,6 +51,11 @@ impl Health {
         self.readiness.send_if_modified(|current| std::mem::replace(current, status) != status);
     }
 
+    /// Whether the service takes calls.
+    pub fn is_ready(&self) -> bool {
+        *self.readiness.borrow() == ServingStatus::Serving
+    }
+
     /// Ends every watch, after its last change.
     pub fn close(&self) {
         self.closing.cancel();

@@ -9,11 +9,14 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
 use tonic::service::Routes;
+use tracing::Instrument;
 
 use super::auth::Auth;
 use super::deadline::Deadline;
+use super::observed::Observer;
 use super::status;
 use crate::error::{Reason, SendError};
+use crate::telemetry::metrics::Metrics;
 
 /// Services that anybody may ask: probes have no credentials.
 const OPEN_SERVICES: [&str; 1] = ["/grpc.health.v1.Health/"];
@@ -23,28 +26,29 @@ const OPEN_SERVICES: [&str; 1] = ["/grpc.health.v1.Health/"];
 pub struct Middleware {
     routes: Routes,
     auth: Arc<Auth>,
+    observer: Arc<Observer>,
 }
 
 impl Middleware {
     /// Puts itself before the services.
-    pub fn new(routes: Routes, auth: Arc<Auth>) -> Self {
-        Self { routes: routes.prepare(), auth }
+    pub fn new(routes: Routes, auth: Arc<Auth>, metrics: Metrics) -> Self {
+        Self { routes: routes.prepare(), auth, observer: Arc::new(Observer::new(metrics)) }
     }
 
     /// Answers a call. Never fails: errors are answers too.
     pub async fn call(&self, request: Request<Body>) -> Response<Body> {
-        let answer = AssertUnwindSafe(self.admit(request)).catch_unwind().await;
-        let status = match answer {
-            Ok(Ok(response)) => return response,
-            Ok(Err(status)) => status,
-            Err(_) => status::status(bug()),
-        };
-        status.into_http()
+        let call = self.observer.begin(&request, is_open(&request));
+        let answer = AssertUnwindSafe(self.admit(request)).catch_unwind().instrument(call.span()).await;
+        call.follow(match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(status)) => status.into_http(),
+            Err(_) => status::status(bug()).into_http(),
+        })
     }
 
     async fn admit(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
         let mut routes = self.routes.clone();
-        if OPEN_SERVICES.iter().any(|service| request.uri().path().starts_with(service)) {
+        if is_open(&request) {
             return Ok(infallible(routes.call(request).await));
         }
         let principal =
@@ -57,6 +61,10 @@ impl Middleware {
         let answer = tokio::time::timeout_at(deadline.of_answer().into(), routes.call(request)).await;
         answer.map(infallible).map_err(|_| status::deadline_exceeded())
     }
+}
+
+fn is_open(request: &Request<Body>) -> bool {
+    OPEN_SERVICES.iter().any(|service| request.uri().path().starts_with(service))
 }
 
 /// The error of a call that panicked. The panic itself has been logged by the panic hook.
@@ -109,7 +117,7 @@ mod tests {
     async fn a_panic_is_answered_as_an_internal_error() {
         let limits = CallerLimits { streams: 1, requests_in_flight: 1 };
         let auth = Arc::new(Auth::new(Credentials::None, limits));
-        let middleware = Middleware::new(Routes::new(Buggy), auth);
+        let middleware = Middleware::new(Routes::new(Buggy), auth, Metrics::default());
         // The second call shows that the first one gave its room back.
         for _ in 0..2 {
             let request = Request::post("/buggy.Service/Call").body(Body::empty()).unwrap();

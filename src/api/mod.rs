@@ -1,6 +1,7 @@
 //! The gRPC room: protobuf in, protobuf out.
 //!
-//! Every call passes [`middleware`], where [`auth`] tells who makes it and `deadline` until when.
+//! Every call passes [`middleware`], where [`auth`] tells who makes it, `deadline` until when, and `observed` tells
+//! metrics and traces of it.
 //! [`service`] answers the calls, [`bulk`] runs the stream, [`convert`] turns protobuf into messages that may be
 //! sent, [`fingerprint`] tells a request from another one with the same id, `record` reads what is on record of a
 //! bulk, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
@@ -12,6 +13,7 @@ mod deadline;
 pub mod fingerprint;
 pub mod health;
 pub mod middleware;
+mod observed;
 mod record;
 pub mod service;
 pub mod status;

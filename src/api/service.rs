@@ -6,19 +6,23 @@ use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
+use tracing::Span;
 
 use super::auth::Principal;
 use super::convert::{self, Rendering};
 use super::deadline::Deadline;
+use super::observed::ObservedMessage;
 use super::pb::{self, action::Kind};
 use super::{bulk, fingerprint, record, status};
 use crate::dispatch::{self, Dispatcher, Queued, Reply, Source};
-use crate::error::{Outcome, Receipt, SendError, Violations};
+use crate::error::{Outcome, SendError, Violations};
 use crate::graph::client::Client;
 use crate::graph::request;
 use crate::ledger::{Claim, Key, Ledger};
 use crate::message::{Message, check_together};
-use crate::pages::Pages;
+use crate::pages::{Page, Pages};
+use crate::telemetry::metrics::Metrics;
+use crate::telemetry::traces;
 
 /// The service: what its calls share.
 #[derive(Clone, Debug)]
@@ -33,6 +37,8 @@ pub struct MessengerService {
     pub ledger: Ledger,
     /// Items that one bulk stream may have in flight.
     pub bulk_in_flight_max: usize,
+    /// Told what becomes of messages.
+    pub metrics: Metrics,
     /// Cancelled when the service shuts down.
     pub draining: CancellationToken,
 }
@@ -63,22 +69,42 @@ impl MessengerService {
 
     async fn try_send(&self, request: UnaryRequest) -> Result<Answer, SendError> {
         let page = request.principal.page(&self.pages, &request.page_id)?;
+        traces::note_page(&Span::current(), &page.id);
         let (deadline, validate_only) = (request.deadline, request.validate_only);
         let claim = request.claim(&page.id);
-        let message = request.into_message()?;
+        let message = request.into_message();
         if validate_only {
-            let body_json = request::body_json(&message).unwrap_or_default();
+            let body_json = request::body_json(&message?).unwrap_or_default();
             return Ok(Answer::Preview(pb::Preview { url: self.graph.messages_url(&page), body_json }));
         }
+        let observed = ObservedMessage::new(&self.metrics);
+        let outcome = match message {
+            Ok(message) => self.outcome(&page, message, claim, deadline).await,
+            Err(error) => Outcome::Rejected(error),
+        };
+        observed.ended(&outcome);
+        Ok(Answer::Receipt(status::receipt(outcome.into_result()?)))
+    }
+
+    /// Sends a message, and returns what became of it.
+    async fn outcome(
+        &self,
+        page: &Page,
+        message: Message,
+        claim: Option<Claim>,
+        deadline: Deadline,
+    ) -> Outcome {
         // What is on record need not wait for the page.
         if let Some(claim) = claim.as_ref().filter(|_| self.dispatcher.holds_back(&page.id))
             && let Some(outcome) = self.recorded(claim, &message).await
         {
-            return Ok(Answer::Receipt(status::receipt(outcome.into_result()?)));
+            return outcome;
         }
-        self.dispatcher.check_unary_room(&page.id)?;
+        if let Err(error) = self.dispatcher.check_unary_room(&page.id) {
+            return Outcome::NotSent(error);
+        }
         let (sender, outcome) = oneshot::channel();
-        let reply = Reply::to_unary(sender);
+        let reply = Reply::to_unary(sender).in_span(Span::current());
         let queued = Queued {
             message,
             claim,
@@ -88,11 +114,7 @@ impl MessengerService {
             reply,
         };
         self.dispatcher.queue(&page.id, vec![queued]);
-        let receipt: Receipt = outcome
-            .await
-            .unwrap_or_else(|_| Outcome::unknown("the message was lost by a bug"))
-            .into_result()?;
-        Ok(Answer::Receipt(status::receipt(receipt)))
+        outcome.await.unwrap_or_else(|_| Outcome::unknown("the message was lost by a bug"))
     }
 
     /// The outcome of a message that stands already. A ledger that is away is noticed when the message is claimed.

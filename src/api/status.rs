@@ -1,5 +1,6 @@
 //! Outcomes as gRPC: the only file that names gRPC codes.
 
+use http::HeaderMap;
 use prost::Message;
 use prost_types::Any;
 use tonic::{Code, Status};
@@ -40,6 +41,58 @@ fn code(reason: Reason) -> Code {
         Reason::Expired => Code::DeadlineExceeded,
         Reason::Internal => Code::Internal,
     }
+}
+
+/// The code that a call ended with, as telemetry tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CallCode {
+    /// The code's name in the protocol, such as `NOT_FOUND`.
+    pub(super) name: &'static str,
+    /// Whether it tells of a fault on this side (OpenTelemetry's conventions for gRPC servers).
+    pub(super) is_error: bool,
+}
+
+/// What a call ended with whose caller did not wait for its end.
+pub(super) const CALLER_LEFT: CallCode = CallCode { name: "CANCELLED", is_error: false };
+
+/// The code in trailers, or in headers that stand for trailers.
+pub(super) fn call_code(headers: &HeaderMap) -> Option<CallCode> {
+    let code = Code::from_bytes(headers.get(Status::GRPC_STATUS)?.as_bytes());
+    let (name, is_error) = match code {
+        Code::Ok => ("OK", false),
+        Code::Cancelled => ("CANCELLED", false),
+        Code::Unknown => ("UNKNOWN", true),
+        Code::InvalidArgument => ("INVALID_ARGUMENT", false),
+        Code::DeadlineExceeded => ("DEADLINE_EXCEEDED", true),
+        Code::NotFound => ("NOT_FOUND", false),
+        Code::AlreadyExists => ("ALREADY_EXISTS", false),
+        Code::PermissionDenied => ("PERMISSION_DENIED", false),
+        Code::ResourceExhausted => ("RESOURCE_EXHAUSTED", false),
+        Code::FailedPrecondition => ("FAILED_PRECONDITION", false),
+        Code::Aborted => ("ABORTED", false),
+        Code::OutOfRange => ("OUT_OF_RANGE", false),
+        Code::Unimplemented => ("UNIMPLEMENTED", true),
+        Code::Internal => ("INTERNAL", true),
+        Code::Unavailable => ("UNAVAILABLE", true),
+        Code::DataLoss => ("DATA_LOSS", true),
+        Code::Unauthenticated => ("UNAUTHENTICATED", false),
+    };
+    Some(CallCode { name, is_error })
+}
+
+/// The contract's names of an outcome's state and reason.
+pub(super) fn outcome_names(outcome: &Outcome) -> (&'static str, Option<&'static str>) {
+    match outcome {
+        Outcome::Sent(_) => ("SENT", None),
+        Outcome::Rejected(error) => ("REJECTED", Some(reason_name(error.reason))),
+        Outcome::Failed(error) => ("FAILED", Some(reason_name(error.reason))),
+        Outcome::Unknown(error) => ("UNKNOWN", Some(reason_name(error.reason))),
+        Outcome::NotSent(error) => ("NOT_SENT", Some(reason_name(error.reason))),
+    }
+}
+
+fn reason_name(reason: Reason) -> &'static str {
+    pb_reason(reason).as_str_name().trim_start_matches("ERROR_REASON_")
 }
 
 fn pb_reason(reason: Reason) -> pb::ErrorReason {

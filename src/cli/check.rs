@@ -9,6 +9,7 @@ use crate::api::status;
 use crate::config::ServeOptions;
 use crate::graph::client::Client;
 use crate::pages::{PAGE_ID_ME, Page, Pages};
+use crate::telemetry::metrics::Metrics;
 
 /// Tokens that are probed at a time.
 const PROBES_IN_FLIGHT_MAX: usize = 8;
@@ -26,7 +27,7 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     options.check()?;
     let pages = Pages::load(options.pages_source()?)?.list();
     options.callers()?;
-    let graph = Client::new(&options.graph_url)?;
+    let graph = Client::new(&options.graph_url, Metrics::default())?;
     print(&format!("configuration: ok (pages: {}, graph: {})\n", pages.len(), options.graph_url))?;
     let mut is_good = true;
     let mut probes = stream::iter(&pages).map(|page| probe(&graph, page)).buffered(PROBES_IN_FLIGHT_MAX);

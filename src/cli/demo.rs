@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::bulk::{self, Finished, Plan, ResultsFile};
 use super::connection::ConnectOptions;
 use super::{print, shutdown};
-use crate::config::{LifecycleOptions, SecurityOptions, ServeOptions};
+use crate::config::{LifecycleOptions, SecurityOptions, ServeOptions, TelemetryOptions};
 use crate::limits::BULK_IN_FLIGHT_DEFAULT;
 use crate::pages::{GRAPH_VERSION_DEFAULT, PAGE_ID_ME};
 use crate::sandbox::{self, Sandbox};
@@ -121,6 +121,7 @@ pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
             drain_delay_ms: 0,
             drain_timeout_ms: 10_000,
         },
+        telemetry: TelemetryOptions::none(),
     }
 }
 

@@ -8,6 +8,7 @@ use super::shutdown;
 use crate::config::ServeOptions;
 use crate::sandbox::{self, Sandbox};
 use crate::server::Server;
+use crate::telemetry::traces::Traces;
 
 /// What `serve --help` ends with.
 pub const SERVE_EXAMPLES: &str = "\
@@ -36,17 +37,18 @@ Examples:
 
 SIGTERM or Ctrl-C drains: what was started is finished. A second signal ends the process at once.";
 
-/// Runs the service until a signal ends it.
+/// Runs the service until a signal ends it, and hands over the last spans then.
 ///
 /// # Errors
 /// If the configuration is wrong, the address is taken, or the transport fails.
-pub async fn serve(options: ServeOptions) -> anyhow::Result<ExitCode> {
+pub async fn serve(options: ServeOptions, traces: Traces) -> anyhow::Result<ExitCode> {
     // Every connection takes one. Fails where the hard limit cannot be read; the soft one holds then.
     if let Ok(files) = rlimit::increase_nofile_limit(u64::MAX) {
         tracing::debug!(files, "limit of open files");
     }
     let shutdown = shutdown::on_signal()?;
     Server::bind(options).await?.serve(shutdown.cancelled_owned()).await?;
+    traces.end().await;
     Ok(ExitCode::SUCCESS)
 }
 

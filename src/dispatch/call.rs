@@ -46,7 +46,8 @@ pub(super) async fn run(
     }
     let bodies: Vec<_> = cleared.iter().map(|cleared| &cleared.queued.message).collect();
     began(bodies.len());
-    let answer = context.graph.send(page, &bodies).await;
+    let spans: Vec<_> = cleared.iter().filter_map(|cleared| cleared.queued.reply.span()).collect();
+    let answer = context.graph.send(page, &bodies, &spans).await;
     let now = Instant::now();
     let regain_access = answer.usage.and_then(|usage| usage.regain_access);
     let signs = signs(&answer.verdicts, regain_access);
@@ -79,6 +80,7 @@ pub(super) async fn run(
             Retry::At(due) => retries.push((queued, Some(due))),
         }
     }
+    context.metrics.retrying(retries.len());
     Report { retries, signs, usage_percent: answer.usage.map(|usage| usage.percent) }
 }
 

@@ -171,6 +171,7 @@ impl Lane {
         }
         if let Some(percent) = report.usage_percent {
             self.rates.note_usage(percent, now);
+            self.shared.usage_percent.store(percent.to_bits(), Ordering::Relaxed);
         }
         let (answered, before) = (report.signs.answered, self.gate.era());
         self.gate.end_call(era, count, report.signs, now);

@@ -35,6 +35,7 @@ use crate::graph::client::Client;
 use crate::ledger::Ledger;
 use crate::limits::UNARY_QUEUED_MAX;
 use crate::pages::Pages;
+use crate::telemetry::metrics::{Load, Metrics};
 
 /// Takes messages and sees to it that they are sent.
 #[derive(Debug)]
@@ -54,6 +55,7 @@ struct Context {
     pages: Arc<Pages>,
     graph: Arc<Client>,
     ledger: Ledger,
+    metrics: Metrics,
     draining: CancellationToken,
     /// The calls under way.
     calls: TaskTracker,
@@ -74,15 +76,27 @@ pub struct PageStatus {
     pub queued: usize,
     /// Messages being sent.
     pub in_flight: usize,
+    /// How full its budget is, in percent, as the usage headers said last; 0 if they never did.
+    pub usage_percent: f64,
 }
 
 impl Dispatcher {
     /// A dispatcher that starts nothing new once `draining` is cancelled: what waits then ends as not sent.
-    pub fn new(pages: Arc<Pages>, graph: Arc<Client>, ledger: Ledger, draining: CancellationToken) -> Self {
+    pub fn new(
+        pages: Arc<Pages>,
+        graph: Arc<Client>,
+        ledger: Ledger,
+        metrics: Metrics,
+        draining: CancellationToken,
+    ) -> Self {
         let (calls, share_now) = (TaskTracker::new(), Notify::new());
         let is_shared = ledger.is_shared();
-        let context = Arc::new(Context { pages, graph, ledger, draining, calls, share_now });
+        let context = Arc::new(Context { pages, graph, ledger, metrics, draining, calls, share_now });
         let lanes = Arc::<Lanes>::default();
+        let (pages, of_lanes) = (context.pages.clone(), Arc::downgrade(&lanes));
+        context
+            .metrics
+            .watch_load(move || of_lanes.upgrade().map_or_else(Load::default, |lanes| load(&pages, &lanes)));
         if is_shared {
             tokio::spawn(replicas::run(context.clone(), Arc::downgrade(&lanes)));
         }
@@ -140,6 +154,25 @@ impl Dispatcher {
     fn lane(&self, page_id: &str) -> lane::Handle {
         lane(&self.lanes, page_id, &self.context)
     }
+}
+
+/// How all pages fare.
+fn load(pages: &Pages, lanes: &Lanes) -> Load {
+    let lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut load = Load::default();
+    for page in pages.list() {
+        // A page without a lane has sent nothing yet.
+        let status = lanes.get(&page.id).map(lane::Handle::status).unwrap_or_default();
+        load.queued += status.queued;
+        load.in_flight += status.in_flight;
+        load.usage = load.usage.max(status.usage_percent / 100.0);
+        match status.standing {
+            Standing::Open => load.active += 1,
+            Standing::Paused { .. } => load.paused += 1,
+            Standing::Suspended { .. } => load.suspended += 1,
+        }
+    }
+    load
 }
 
 /// The lane of a page; it starts when it is first asked for.

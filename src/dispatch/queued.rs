@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 use crate::error::{Outcome, Reason, SendError};
 use crate::ledger::Claim;
 use crate::message::Message;
+use crate::telemetry::traces;
 
 /// A message that waits to be sent.
 #[derive(Debug)]
@@ -40,7 +42,11 @@ pub type BulkItemId = Arc<str>;
 
 /// Where an outcome goes. Dropped without an answer, it answers by itself.
 #[derive(Debug)]
-pub struct Reply(Option<ReplyTo>);
+pub struct Reply {
+    to: Option<ReplyTo>,
+    /// The span that the message is part of; none for most.
+    span: Span,
+}
 
 #[derive(Debug)]
 enum ReplyTo {
@@ -51,12 +57,18 @@ enum ReplyTo {
 impl Reply {
     /// To a unary call.
     pub fn to_unary(sender: oneshot::Sender<Outcome>) -> Self {
-        Self(Some(ReplyTo::Unary(sender)))
+        Self { to: Some(ReplyTo::Unary(sender)), span: Span::none() }
     }
 
     /// To a bulk stream.
     pub fn to_bulk(item_id: BulkItemId, sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>) -> Self {
-        Self(Some(ReplyTo::Bulk(item_id, sender)))
+        Self { to: Some(ReplyTo::Bulk(item_id, sender)), span: Span::none() }
+    }
+
+    /// What happens to the message is told in this span.
+    pub fn in_span(mut self, span: Span) -> Self {
+        self.span = span;
+        self
     }
 
     /// Hands over the outcome. Whoever waited for it may have left.
@@ -66,15 +78,21 @@ impl Reply {
 
     /// True if nobody waits for the outcome any more.
     pub(super) fn is_abandoned(&self) -> bool {
-        match &self.0 {
+        match &self.to {
             Some(ReplyTo::Unary(sender)) => sender.is_closed(),
             Some(ReplyTo::Bulk(_, sender)) => sender.is_closed(),
             None => true,
         }
     }
 
+    /// The span that the message is part of, if it is traced.
+    pub(super) fn span(&self) -> Option<&Span> {
+        (!self.span.is_disabled()).then_some(&self.span)
+    }
+
     fn deliver(&mut self, outcome: Outcome) {
-        match self.0.take() {
+        traces::note_outcome(&self.span, &outcome);
+        match self.to.take() {
             Some(ReplyTo::Unary(sender)) => drop(sender.send(outcome)),
             Some(ReplyTo::Bulk(item_id, sender)) => drop(sender.send((item_id, outcome))),
             None => {}
@@ -84,7 +102,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        if self.0.is_some() {
+        if self.to.is_some() {
             self.deliver(Outcome::Unknown(SendError::new(
                 Reason::Internal,
                 "the message was lost on its way by a bug: it may have been sent",

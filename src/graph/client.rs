@@ -1,14 +1,16 @@
 //! HTTP calls to Graph. Tells apart what was surely not sent from what may have been.
 
 use std::collections::HashSet;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use hmac::{Hmac, KeyInit, Mac};
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sha2::Sha256;
+use tracing::{Instrument, Span};
 
 use super::response::{Disposition, Refusal, Verdict, judge, judge_call};
 use super::usage::Usage;
@@ -19,12 +21,17 @@ use crate::limits::{
 };
 use crate::message::{Action, Message};
 use crate::pages::Page;
+use crate::telemetry::metrics::{GraphCall, Metrics};
+use crate::telemetry::traces;
 
 /// A connection pool to one Graph host.
 #[derive(Debug)]
 pub struct Client {
     http: reqwest::Client,
     graph_url: String,
+    host: Arc<str>,
+    port: u16,
+    metrics: Metrics,
     /// Pairs of Graph versions, asked and served, that were logged already.
     versions_logged: Mutex<HashSet<(String, String)>>,
 }
@@ -36,6 +43,27 @@ pub struct CallAnswer {
     pub verdicts: Vec<Verdict>,
     /// What the usage headers said, if there were any.
     pub usage: Option<Usage>,
+}
+
+/// What telemetry calls a kind of call: its method, and its path with names in place of ids.
+#[derive(Clone, Copy, Debug)]
+struct Endpoint {
+    method: &'static str,
+    template: &'static str,
+}
+
+const MESSAGES: Endpoint = Endpoint { method: "POST", template: "/{version}/{page_id}/messages" };
+const BATCH: Endpoint = Endpoint { method: "POST", template: "/{version}/" };
+const PAGE: Endpoint = Endpoint { method: "GET", template: "/{version}/{page_id}" };
+
+/// Why there is no answer to a call.
+#[derive(Clone, Copy, Debug)]
+enum NoAnswer {
+    NotBuilt,
+    NotConnected,
+    Timeout,
+    Broken,
+    TooLong,
 }
 
 /// An HTTP answer, read to its end.
@@ -59,8 +87,9 @@ impl Client {
     /// A client for the Graph host at `graph_url`, for example `https://graph.facebook.com`.
     ///
     /// # Errors
-    /// If the system's TLS roots cannot be loaded.
-    pub fn new(graph_url: &str) -> anyhow::Result<Self> {
+    /// If the address has no host, or the system's TLS roots cannot be loaded.
+    pub fn new(graph_url: &str, metrics: Metrics) -> anyhow::Result<Self> {
+        let url = url::Url::parse(graph_url).context("the address of graph")?;
         let http = reqwest::Client::builder()
             .connect_timeout(GRAPH_CONNECT_TIMEOUT)
             // Shorter than servers keep idle connections, so that a call rarely meets one that is being closed.
@@ -71,6 +100,9 @@ impl Client {
         Ok(Self {
             http,
             graph_url: graph_url.trim_end_matches('/').to_owned(),
+            host: url.host_str().context("the address of graph has no host")?.into(),
+            port: url.port_or_known_default().unwrap_or_default(),
+            metrics,
             versions_logged: Mutex::default(),
         })
     }
@@ -81,21 +113,23 @@ impl Client {
     }
 
     /// Sends the messages in one call: alone as a plain send, together as a batch. The answer holds a verdict
-    /// for each of them.
-    pub async fn send(&self, page: &Page, messages: &[&Message]) -> CallAnswer {
-        let (url, body) = match messages {
-            [message] => (self.messages_url(page), request::body_json(message)),
+    /// for each of them. `spans` are those that messages among them are traced in.
+    pub async fn send(&self, page: &Page, messages: &[&Message], spans: &[&Span]) -> CallAnswer {
+        let (endpoint, url, body) = match messages {
+            [message] => (MESSAGES, self.messages_url(page), request::body_json(message)),
             _ => {
-                (format!("{}/{}/", self.graph_url, page.graph_version), batch::body_json(&page.id, messages))
+                let url = format!("{}/{}/", self.graph_url, page.graph_version);
+                (BATCH, url, batch::body_json(&page.id, messages))
             }
         };
         let Ok(body) = body else { return refuse_all(messages, &not_built()) };
         let with_media = messages.iter().any(|message| matches!(*message.action, Action::Media { .. }));
         let timeout = if with_media { GRAPH_MEDIA_CALL_TIMEOUT } else { GRAPH_CALL_TIMEOUT };
         let post = self.http.post(url).header(CONTENT_TYPE, "application/json").body(body).timeout(timeout);
-        let answer = match self.call(page, post).await {
+        let span = self.span(endpoint, page, messages.len(), spans);
+        let answer = match self.call(endpoint, page, post, span).await {
             Ok(answer) => answer,
-            Err(refusal) => return refuse_all(messages, &refusal),
+            Err(failure) => return refuse_all(messages, &failure.refusal()),
         };
         if let [message] = messages {
             let verdict = judge(answer.status, &answer.body, &message.action);
@@ -117,27 +151,53 @@ impl Client {
     pub async fn probe(&self, page: &Page) -> Result<ProbedPage, SendError> {
         let url = format!("{}/{}/{}", self.graph_url, page.graph_version, page.id);
         let get = self.http.get(url).query(&[("fields", "id,name")]).timeout(GRAPH_CALL_TIMEOUT);
-        let answer = self.call(page, get).await.map_err(|refusal| refusal.error)?;
+        let span = self.span(PAGE, page, 0, &[]);
+        let answer = self.call(PAGE, page, get, span).await.map_err(|failure| failure.refusal().error)?;
         serde_json::from_slice(&answer.body).map_err(|_| judge_call(answer.status, &answer.body).error)
     }
 
+    fn span(&self, endpoint: Endpoint, page: &Page, messages: usize, of_messages: &[&Span]) -> Span {
+        let Endpoint { method, template } = endpoint;
+        traces::graph_call_span(method, template, (&self.host, self.port), &page.id, messages, of_messages)
+    }
+
     /// Makes a call with the page's credentials and reads its answer.
-    async fn call(&self, page: &Page, call: reqwest::RequestBuilder) -> Result<HttpAnswer, Refusal> {
+    async fn call(
+        &self,
+        endpoint: Endpoint,
+        page: &Page,
+        call: reqwest::RequestBuilder,
+        span: Span,
+    ) -> Result<HttpAnswer, NoAnswer> {
+        let began = Instant::now();
+        let answer = self.exchange(page, call).instrument(span.clone()).await;
+        let result = match &answer {
+            Ok(answer) => Ok(answer.status),
+            Err(failure) => Err(failure.name()),
+        };
+        traces::end_graph_call(&span, result);
+        let Endpoint { method, template } = endpoint;
+        let (host, port, duration) = (&self.host, self.port, began.elapsed());
+        self.metrics.graph_call_ended(&GraphCall { method, template, host, port, result, duration });
+        answer
+    }
+
+    async fn exchange(&self, page: &Page, call: reqwest::RequestBuilder) -> Result<HttpAnswer, NoAnswer> {
         let mut authorization =
             HeaderValue::try_from(format!("Bearer {}", page.access_token.expose_secret()))
-                .map_err(|_| not_built())?;
+                .map_err(|_| NoAnswer::NotBuilt)?;
         authorization.set_sensitive(true);
         let mut call = call.header(AUTHORIZATION, authorization);
         if let Some(proof) = appsecret_proof(page) {
             call = call.query(&[("appsecret_proof", proof)]);
         }
-        let mut response = call.send().await.map_err(|error| transport_refusal(&error))?;
+        let mut response = call.send().await.map_err(|error| NoAnswer::of(&error))?;
         self.note_served_version(&page.graph_version, response.headers());
         let usage = usage_of(response.headers());
         let mut body = Vec::with_capacity(response.content_length().unwrap_or(1024).min(256 * 1024) as usize);
-        while let Some(chunk) = response.chunk().await.map_err(|error| transport_refusal(&error))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| NoAnswer::of(&error))? {
             if body.len() + chunk.len() > GRAPH_ANSWER_BYTES_MAX {
-                return Err(maybe_sent("graph's answer is too long to read"));
+                return Err(NoAnswer::TooLong);
             }
             body.extend_from_slice(&chunk);
         }
@@ -176,25 +236,48 @@ fn usage_of(headers: &HeaderMap) -> Option<Usage> {
         .fold(None, |highest, usage| Usage::highest(highest, Some(usage)))
 }
 
-/// What a broken call means. Only a connection that was never made surely sent nothing.
-fn transport_refusal(error: &reqwest::Error) -> Refusal {
-    if error.is_builder() {
-        return not_built();
+impl NoAnswer {
+    fn of(error: &reqwest::Error) -> Self {
+        if error.is_builder() {
+            Self::NotBuilt
+        } else if error.is_connect() {
+            Self::NotConnected
+        } else if error.is_timeout() {
+            Self::Timeout
+        } else {
+            Self::Broken
+        }
     }
-    if error.is_connect() {
-        return Refusal {
-            error: SendError::new(
-                Reason::GraphUnavailable,
-                "graph could not be reached: no connection was made",
-            ),
-            disposition: Disposition::Transient,
-        };
+
+    /// What telemetry calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::NotBuilt => "not_built",
+            Self::NotConnected => "not_connected",
+            Self::Timeout => "timeout",
+            Self::Broken => "broken",
+            Self::TooLong => "too_long",
+        }
     }
-    maybe_sent(if error.is_timeout() {
-        "graph did not answer in time: the message may have been delivered"
-    } else {
-        "the connection broke after the message was written: it may have been delivered"
-    })
+
+    /// What it means for the messages. Only a connection that was never made surely sent nothing.
+    fn refusal(self) -> Refusal {
+        match self {
+            Self::NotBuilt => not_built(),
+            Self::NotConnected => Refusal {
+                error: SendError::new(
+                    Reason::GraphUnavailable,
+                    "graph could not be reached: no connection was made",
+                ),
+                disposition: Disposition::Transient,
+            },
+            Self::Timeout => maybe_sent("graph did not answer in time: the message may have been delivered"),
+            Self::Broken => {
+                maybe_sent("the connection broke after the message was written: it may have been delivered")
+            }
+            Self::TooLong => maybe_sent("graph's answer is too long to read"),
+        }
+    }
 }
 
 fn maybe_sent(message: &'static str) -> Refusal {
@@ -220,7 +303,7 @@ mod tests {
 
     #[test]
     fn a_version_that_graph_serves_instead_is_noted_once() {
-        let client = Client::new("http://127.0.0.1").unwrap();
+        let client = Client::new("http://127.0.0.1", Metrics::default()).unwrap();
         let served = |version: &'static str| {
             HeaderMap::from_iter([(
                 "facebook-api-version".parse().unwrap(),

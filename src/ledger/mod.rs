@@ -67,12 +67,13 @@ use crate::limits::{
     LEDGER_ANSWER_TIMEOUT, LEDGER_LEASE, LEDGER_RETENTION_DEFAULT, LEDGER_RETRY_INTERVAL,
     LEDGER_SWEEP_INTERVAL,
 };
+use crate::telemetry::metrics::Metrics;
 
 /// Where sqlx notes which migrations were done. Its usual table may be some other program's.
 const MIGRATIONS_TABLE: &str = "ledger_migration";
 
-/// How a ledger keeps time.
-#[derive(Clone, Copy, Debug)]
+/// How a ledger keeps time, and who is told of its writes.
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long an outcome is kept after it was claimed.
     pub retention: Duration,
@@ -84,6 +85,8 @@ pub struct Options {
     pub retry_interval: Duration,
     /// How long claims stay this process's own after its last sign of life (Postgres only).
     pub lease: Duration,
+    /// Told of every write.
+    pub metrics: Metrics,
 }
 
 impl Default for Options {
@@ -94,6 +97,7 @@ impl Default for Options {
             answer_timeout: LEDGER_ANSWER_TIMEOUT,
             retry_interval: LEDGER_RETRY_INTERVAL,
             lease: LEDGER_LEASE,
+            metrics: Metrics::default(),
         }
     }
 }
@@ -115,8 +119,9 @@ impl Ledger {
     /// If the address is wrong, the database cannot be used, or another process has the SQLite file.
     pub async fn open(url: &str, options: Options) -> std::result::Result<Self, LedgerError> {
         let store = open_store(url, &options).await?;
+        let answer_timeout = options.answer_timeout;
         let (commands, ready) = Writer::start(store.clone(), options);
-        Ok(Self { store, commands, ready, answer_timeout: options.answer_timeout })
+        Ok(Self { store, commands, ready, answer_timeout })
     }
 
     /// Claims messages: what each of them found, in the same order. What is claimed must be settled.

@@ -212,7 +212,10 @@ impl Writer {
             claims.extend(group.claims);
         }
         let number = self.store.next_claim();
-        match self.store.write(number, &settlements, &claims).await {
+        let (began, rows) = (Instant::now(), settlements.len() + claims.len());
+        let written = self.store.write(number, &settlements, &claims).await;
+        self.options.metrics.ledger_written(rows, written.is_ok(), began.elapsed());
+        match written {
             Ok(claimed) => {
                 self.unsettled.drain(..count).for_each(|group| group.answer(Ok(())));
                 let mut claimed = claimed.into_iter();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -10,21 +11,26 @@ use crate::api::health::Health;
 use crate::config::LifecycleOptions;
 use crate::dispatch::Dispatcher;
 use crate::ledger::Ledger;
+use crate::telemetry::metrics::Metrics;
 
 /// A service that runs.
 pub(super) struct Running {
     pub(super) main: Listening,
     pub(super) probes: Option<Listening>,
+    /// The admin port, if there is one.
+    pub(super) admin: JoinSet<()>,
     pub(super) health: Health,
     /// Cancelled when nothing new is sent any more.
     pub(super) draining: CancellationToken,
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) ledger: Ledger,
+    pub(super) metrics: Metrics,
 }
 
 impl Running {
-    /// Ends the service. Takes as long as its options say at most, and a few seconds for a ledger that is away.
-    pub(super) async fn drain(self, options: &LifecycleOptions) {
+    /// Ends the service. Takes as long as its options say at most, and a few seconds for a ledger or a
+    /// collector that is away.
+    pub(super) async fn drain(mut self, options: &LifecycleOptions) {
         tracing::info!(delay_ms = options.drain_delay_ms, timeout_ms = options.drain_timeout_ms, "draining");
         self.health.set_ready(false);
         // Until balancers and clients have heard of it, calls still come here, and are still served.
@@ -42,6 +48,8 @@ impl Running {
             // Probes ask until the end, and are not waited for.
             probes.close(Instant::now()).await;
         }
+        self.admin.shutdown().await;
+        self.metrics.end().await;
         tracing::info!("stopped");
     }
 }

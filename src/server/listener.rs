@@ -10,6 +10,7 @@ use tokio_util::task::TaskTracker;
 
 use super::connection::{self, Port};
 use crate::limits::{ACCEPT_PAUSE, CONNECTIONS_MAX};
+use crate::telemetry::metrics::Metrics;
 
 /// A port that takes connections. Dropping it cuts them.
 #[derive(Debug)]
@@ -22,11 +23,11 @@ pub(super) struct Listening {
 
 impl Listening {
     /// Takes connections from now on.
-    pub(super) fn start(socket: TcpListener, port: Port) -> Self {
+    pub(super) fn start(socket: TcpListener, port: Port, metrics: Metrics) -> Self {
         let tasks = TaskTracker::new();
         let listening =
             Self { closing: port.closing.clone(), cut: port.cut.clone().drop_guard(), tasks: tasks.clone() };
-        tasks.spawn(accept(socket, Arc::new(port), tasks.clone()));
+        tasks.spawn(accept(socket, Arc::new(port), metrics, tasks.clone()));
         listening
     }
 
@@ -42,7 +43,7 @@ impl Listening {
     }
 }
 
-async fn accept(socket: TcpListener, port: Arc<Port>, tasks: TaskTracker) {
+async fn accept(socket: TcpListener, port: Arc<Port>, metrics: Metrics, tasks: TaskTracker) {
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut failures = 0_u64;
     loop {
@@ -60,6 +61,7 @@ async fn accept(socket: TcpListener, port: Arc<Port>, tasks: TaskTracker) {
             }
             Err(error) => {
                 failures += 1;
+                metrics.accept_failed();
                 tracing::warn!(%error, failures, "a connection cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

@@ -1,7 +1,9 @@
 //! Puts the rooms together, serves, and shuts down in order.
 //!
-//! `listener` accepts connections, `connection` serves one, `tls` reads certificates, `drain` ends it all.
+//! `listener` accepts connections, `connection` serves one, `tls` reads certificates, `admin` answers Prometheus and
+//! probes, `drain` ends it all.
 
+mod admin;
 mod connection;
 mod drain;
 mod listener;
@@ -31,7 +33,9 @@ use crate::graph::client::Client;
 use crate::ledger::Ledger;
 use crate::limits::GRPC_MESSAGE_BYTES_MAX;
 use crate::pages::Pages;
+use crate::telemetry::metrics::Metrics;
 
+use admin::Admin;
 use connection::Port;
 use drain::Running;
 use listener::Listening;
@@ -42,12 +46,14 @@ use tls::Tls;
 pub struct Server {
     listener: TcpListener,
     health_listener: Option<TcpListener>,
+    admin_listener: Option<TcpListener>,
     options: ServeOptions,
     pages: Arc<Pages>,
     callers: Option<Arc<Callers>>,
     tls: Option<Arc<Tls>>,
     graph: Arc<Client>,
     ledger: Ledger,
+    metrics: Metrics,
 }
 
 impl Server {
@@ -60,14 +66,33 @@ impl Server {
         let pages = Pages::load(options.pages_source()?)?;
         let callers = options.callers()?.map(Arc::new);
         let tls = tls::load(&options.security)?;
-        let graph = Arc::new(Client::new(&options.graph_url)?);
+        let admin_listen = options.telemetry.admin_listen.address();
+        let metrics = Metrics::new(admin_listen.is_some(), options.telemetry.collector())?;
+        let graph = Arc::new(Client::new(&options.graph_url, metrics.clone())?);
         let listener = listen(options.listen).await?;
         let health_listener = match options.lifecycle.health_listen {
             Some(address) => Some(listen(address).await?),
             None => None,
         };
-        let ledger = Ledger::open(&options.ledger, options.ledger_options()).await?;
-        Ok(Self { listener, health_listener, options, pages, callers, tls, graph, ledger })
+        let admin_listener = match admin_listen {
+            Some(address) => {
+                Some(listen(address).await.context("give --admin-listen an address of its own, or none")?)
+            }
+            None => None,
+        };
+        let ledger = Ledger::open(&options.ledger, options.ledger_options(metrics.clone())).await?;
+        Ok(Self {
+            listener,
+            health_listener,
+            admin_listener,
+            options,
+            pages,
+            callers,
+            tls,
+            graph,
+            ledger,
+            metrics,
+        })
     }
 
     /// The address it listens on; tells the port if the configuration left it open.
@@ -81,6 +106,11 @@ impl Server {
     /// The address of the health port, if there is one.
     pub fn health_addr(&self) -> Option<SocketAddr> {
         self.health_listener.as_ref().and_then(|listener| listener.local_addr().ok())
+    }
+
+    /// The address of the admin port, if there is one.
+    pub fn admin_addr(&self) -> Option<SocketAddr> {
+        self.admin_listener.as_ref().and_then(|listener| listener.local_addr().ok())
     }
 
     /// Serves until `shutdown` completes, then finishes what was started, for at most the drain timeout.
@@ -111,6 +141,7 @@ impl Server {
             self.pages.clone(),
             self.graph.clone(),
             self.ledger.clone(),
+            self.metrics.clone(),
             draining.clone(),
         ));
         let service = MessengerService {
@@ -119,6 +150,7 @@ impl Server {
             graph: self.graph.clone(),
             ledger: self.ledger.clone(),
             bulk_in_flight_max: self.options.bulk_in_flight_max,
+            metrics: self.metrics.clone(),
             draining: draining.clone(),
         };
         let routes = messenger_routes(service)?.add_service(health.service());
@@ -127,13 +159,21 @@ impl Server {
         if let Some(address) = self.health_addr() {
             tracing::info!(%address, "health listens");
         }
-        let main = Port::new(Middleware::new(routes, auth.clone()), self.tls, age_max);
-        let main = Listening::start(self.listener, main);
+        if let Some(address) = self.admin_addr() {
+            tracing::info!(%address, "admin listens");
+        }
+        let metrics = self.metrics;
+        let middleware = Middleware::new(routes, auth.clone(), metrics.clone());
+        let main = Listening::start(self.listener, Port::new(middleware, self.tls, age_max), metrics.clone());
         let probes = self.health_listener.map(|listener| {
-            let routes = Routes::new(health.service());
-            Listening::start(listener, Port::new(Middleware::new(routes, auth), None, age_max))
+            let middleware = Middleware::new(Routes::new(health.service()), auth, metrics.clone());
+            Listening::start(listener, Port::new(middleware, None, age_max), metrics.clone())
         });
-        Ok(Running { main, probes, health, draining, dispatcher, ledger: self.ledger })
+        let mut admin = JoinSet::new();
+        if let Some(listener) = self.admin_listener {
+            admin.spawn(admin::serve(listener, Admin { health: health.clone(), metrics: metrics.clone() }));
+        }
+        Ok(Running { main, probes, admin, health, draining, dispatcher, ledger: self.ledger, metrics })
     }
 
     fn auth(&self) -> Auth {

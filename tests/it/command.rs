@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
 
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader, Lines};
+use tokio::process::{Child, ChildStdout, Command};
 
 use crate::harness::{self, Stack};
 
@@ -28,8 +28,8 @@ fn signal(child: &Child, name: &str) {
     assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
-/// Waits for a line on standard error that holds `wanted`.
-async fn wait_for(lines: &mut Lines<BufReader<ChildStderr>>, wanted: &str) -> String {
+/// Waits for a line that holds `wanted`.
+async fn wait_for(lines: &mut Lines<BufReader<impl AsyncRead + Unpin>>, wanted: &str) -> String {
     while let Some(line) = lines.next_line().await.unwrap() {
         if line.contains(wanted) {
             return line;
@@ -42,7 +42,7 @@ async fn wait_for(lines: &mut Lines<BufReader<ChildStderr>>, wanted: &str) -> St
 struct Service {
     process: Child,
     /// Read to its end, or the process would stop once the pipe is full.
-    _lines: Lines<BufReader<ChildStderr>>,
+    _lines: Lines<BufReader<ChildStdout>>,
     address: String,
 }
 
@@ -51,11 +51,11 @@ impl Service {
     async fn start(stack: &Stack, folder: &Path, listen: &str) -> Self {
         let ledger = format!("sqlite://{}", folder.join("ledger.db").display());
         let arguments = ["serve", "--listen", listen, "--graph-url", &stack.sandbox_url, "--ledger", &ledger];
-        let more = ["--bulk-in-flight-max", IN_FLIGHT_MAX, "--drain-delay-ms", "0"];
+        let more = ["--bulk-in-flight-max", IN_FLIGHT_MAX, "--drain-delay-ms", "0", "--admin-listen", "none"];
         let mut serve = command(&[&arguments[..], &more].concat());
         serve.env("PAGE_ACCESS_TOKEN", "t").env("CONNECTOR_RATE_PER_SECOND", "0");
         let mut process = serve.spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
         let line = wait_for(&mut lines, "listens").await;
         Self { process, _lines: lines, address: line.rsplit('=').next().unwrap().to_owned() }
     }

@@ -7,11 +7,11 @@ use tonic::Code;
 
 use crate::harness::{self, BulkAnswer, item, items_frame, send_error, start_frame, text_request};
 
-type Row = (&'static str, ItemState, ErrorReason, Code);
+pub type Row = (&'static str, ItemState, ErrorReason, Code);
 
 /// Faults that strike a message wherever it is.
 #[rustfmt::skip]
-const MESSAGE_FAULTS: &[Row] = &[
+pub const MESSAGE_FAULTS: &[Row] = &[
     ("fail-100",          ItemState::Failed,  ErrorReason::InvalidArgument,           Code::InvalidArgument),
     ("fail-190-463",      ItemState::NotSent, ErrorReason::PageTokenInvalid,          Code::FailedPrecondition),
     ("fail-102",          ItemState::NotSent, ErrorReason::PageTokenInvalid,          Code::FailedPrecondition),
@@ -46,7 +46,7 @@ const MESSAGE_FAULTS: &[Row] = &[
 
 /// Faults that strike the whole call.
 #[rustfmt::skip]
-const CALL_FAULTS: &[Row] = &[
+pub const CALL_FAULTS: &[Row] = &[
     ("reset-before",  ItemState::Unknown, ErrorReason::OutcomeUnknown, Code::Unknown),
     ("reset-after",   ItemState::Unknown, ErrorReason::OutcomeUnknown, Code::Unknown),
     ("reset-in-body", ItemState::Unknown, ErrorReason::OutcomeUnknown, Code::Unknown),

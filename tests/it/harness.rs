@@ -63,6 +63,8 @@ pub struct Stack {
     pub address: String,
     /// Where the health port is, if there is one.
     pub health_address: Option<String>,
+    /// Where the admin port is, if there is one.
+    pub admin_address: Option<String>,
     pub shutdown: CancellationToken,
     _stop: DropGuard,
     /// Holds the ledger's file.
@@ -77,10 +79,14 @@ struct Arguments {
 }
 
 pub fn serve_options(arguments: &[&str]) -> ServeOptions {
-    let defaults = ["test", "--listen", "127.0.0.1:0", "--drain-delay-ms", "0"];
-    let is_given = |option: &str| arguments.contains(&option);
-    let end = if is_given("--drain-delay-ms") { 3 } else { 5 };
-    Arguments::parse_from([&defaults[..end], arguments].concat()).serve
+    let mut all = vec!["test", "--listen", "127.0.0.1:0"];
+    for (option, value) in [("--drain-delay-ms", "0"), ("--admin-listen", "none")] {
+        if !arguments.contains(&option) {
+            all.extend([option, value]);
+        }
+    }
+    all.extend(arguments);
+    Arguments::parse_from(all).serve
 }
 
 pub async fn start() -> Stack {
@@ -103,10 +109,11 @@ pub async fn start_with(arguments: &[&str]) -> Stack {
     let server = Server::bind(options).await.unwrap();
     let address = format!("http://{}", server.local_addr().unwrap());
     let health_address = server.health_addr().map(|address| format!("http://{address}"));
+    let admin_address = server.admin_addr().map(|address| format!("http://{address}"));
     let served = tokio::spawn(server.serve(shutdown.clone().cancelled_owned()));
     let client = MessengerServiceClient::new(Channel::from_shared(address.clone()).unwrap().connect_lazy());
     let (_stop, _folder) = (stop_sandbox, folder);
-    Stack { client, sandbox_url, address, health_address, _stop, _folder, shutdown, served }
+    Stack { client, sandbox_url, address, health_address, admin_address, _stop, _folder, shutdown, served }
 }
 
 /// Starts a sandbox that takes this long for every call; it is stopped when the guard is dropped.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use messenger_connector::api::pb::ItemState;
 use messenger_connector::api::pb::bulk_start::OnUnknown;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr, Command};
+use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -35,17 +35,18 @@ const WINDOW: usize = 1000;
 pub struct Service {
     pub child: Child,
     pub address: String,
-    pub lines: Lines<BufReader<ChildStderr>>,
+    pub lines: Lines<BufReader<ChildStdout>>,
 }
 
 fn serve(ledger: &str, sandbox_url: &str, more: &[&str]) -> Child {
     Command::new(env!("CARGO_BIN_EXE_messenger-connector"))
         .args(["serve", "--listen", "127.0.0.1:0", "--graph-url", sandbox_url, "--ledger", ledger])
+        .args(["--admin-listen", "none"])
         .args(more)
         .env("PAGE_ACCESS_TOKEN", "token")
         .env("CONNECTOR_RATE_PER_SECOND", "0")
         .kill_on_drop(true)
-        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
@@ -54,7 +55,7 @@ impl Service {
     /// Starts it with these options more.
     pub async fn start_with(ledger: &str, sandbox_url: &str, more: &[&str]) -> Self {
         let mut child = serve(ledger, sandbox_url, more);
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut log = String::new();
         while let Some(line) = lines.next_line().await.unwrap() {
             if let Some((_, address)) = line.split_once("listens address=") {

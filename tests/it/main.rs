@@ -31,6 +31,7 @@ mod replicas;
 mod sandbox;
 mod services;
 mod simulation;
+mod telemetry;
 mod template;
 mod templates;
 mod tidy;

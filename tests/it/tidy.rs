@@ -60,7 +60,7 @@ fn names(code: &str, name: &str) -> bool {
 
 #[test]
 fn every_foreign_language_is_spoken_in_its_own_room() {
-    let table: [(&[&str], &[&str]); 5] = [
+    let table: [(&[&str], &[&str]); 6] = [
         (
             &["tonic", "prost", "prost_types", "tonic_types", "tonic_health", "tonic_reflection"],
             &["api", "server", "cli"],
@@ -69,6 +69,18 @@ fn every_foreign_language_is_spoken_in_its_own_room() {
         (&["sqlx"], &["ledger"]),
         (&["axum", "hyper"], &["sandbox", "server"]),
         (&["rustls", "tokio_rustls", "x509_parser"], &["server", "main"]),
+        (
+            &[
+                "opentelemetry",
+                "opentelemetry_otlp",
+                "opentelemetry_prometheus",
+                "opentelemetry_sdk",
+                "prometheus",
+                "tracing_opentelemetry",
+                "tracing_subscriber",
+            ],
+            &["telemetry"],
+        ),
     ];
     for file in source_files() {
         let code = code(&file);
@@ -87,11 +99,12 @@ fn every_foreign_language_is_spoken_in_its_own_room() {
 #[test]
 fn rooms_name_only_the_rooms_below_them() {
     let shared = ["message", "error", "limits"];
-    let below: [(&str, &[&str]); 9] = [
-        ("dispatch", &["ledger", "graph", "template", "pages"]),
-        ("graph", &["pages"]),
+    let below: [(&str, &[&str]); 10] = [
+        ("dispatch", &["ledger", "graph", "template", "pages", "telemetry"]),
+        ("graph", &["pages", "telemetry"]),
         ("template", &[]),
-        ("ledger", &[]),
+        ("ledger", &["telemetry"]),
+        ("telemetry", &[]),
         ("pages", &["watched"]),
         ("callers", &["watched"]),
         ("watched", &[]),

@@ -16,8 +16,8 @@ ITEMS = 200_000
 
 def start(binary, command, *arguments):
     """Starts a command, and returns it with the address that it says it listens on."""
-    process = subprocess.Popen([binary, command, *arguments], stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
+    process = subprocess.Popen([binary, command, *arguments], stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
         address = re.search(r"listens.*?(\d+\.\d+\.\d+\.\d+:\d+)", line)
         if address:
             return process, address[1]
@@ -45,6 +45,7 @@ def main(binary, stubs, folder):
         binary, "serve", "--listen", "127.0.0.1:0", "--graph-url", f"http://{graph}", "--page-access-token", "t",
         "--rate-per-second", "0",
         "--ledger", f"sqlite://{folder}/ledger.db", "--drain-delay-ms", "0",
+        "--admin-listen", "none",
     )
     try:
         with grpc.insecure_channel(address) as channel:

@@ -76,7 +76,7 @@ class Stack:
 
     def _start_service(self, listen: str) -> tuple[subprocess.Popen[str], str]:
         more = [self.fill(argument) for argument in self._serve]
-        rates = ["--rate-per-second", "0", "--media-rate-per-second", "0"]
+        rates = ["--rate-per-second", "0", "--media-rate-per-second", "0", "--admin-listen", "none"]
         ledger = f"sqlite://{self.folder}/ledger.db"
         return self._start(
             "serve", "--listen", listen, "--graph-url", self.graph_url, "--ledger", ledger, *rates, *more
@@ -84,15 +84,17 @@ class Stack:
 
     def _start(self, *command: str) -> tuple[subprocess.Popen[str], str]:
         environment = os.environ | getattr(self, "_environment", {})
-        process = subprocess.Popen([BINARY, *command], stderr=subprocess.PIPE, text=True, env=environment)
-        assert process.stderr is not None
+        process = subprocess.Popen(
+            [BINARY, *command], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+        assert process.stdout is not None
         self._processes.append(process)
         said = []
-        for line in process.stderr:
+        for line in process.stdout:
             said.append(line)
             if address := re.search(r"listens.*?(\d+\.\d+\.\d+\.\d+:\d+)", line):
                 # Read to its end, or the process would stop once the pipe is full.
-                threading.Thread(target=process.stderr.read, daemon=True).start()
+                threading.Thread(target=process.stdout.read, daemon=True).start()
                 return process, address[1]
         raise AssertionError(f"{BINARY} {command[0]} ended before it listened:\n{''.join(said)}")
 

@@ -148,7 +148,7 @@ export class Stack {
   }
 
   private startService(listen: string): Promise<string> {
-    const rates = ["--rate-per-second", "0", "--media-rate-per-second", "0"];
+    const rates = ["--rate-per-second", "0", "--media-rate-per-second", "0", "--admin-listen", "none"];
     const ledger = `sqlite://${this.folder}/ledger.db`;
     const more = (this.scenario.service?.serve ?? []).map((argument) => this.fill(argument));
     const options = ["--listen", listen, "--graph-url", this.graphUrl, "--ledger", ledger, ...rates, ...more];
@@ -158,11 +158,11 @@ export class Stack {
   /** Returns the address that the command says it listens on. */
   private async spawn(command: string, options: string[]): Promise<string> {
     const env = { ...process.env, PAGE_ACCESS_TOKEN: "token", ...this.scenario.service?.environment };
-    const child = spawn(BINARY, [command, ...options], { stdio: ["ignore", "ignore", "pipe"], env });
+    const child = spawn(BINARY, [command, ...options], { stdio: ["ignore", "pipe", "inherit"], env });
     this.processes.push(child);
     const failed = once(child, "error").then(([error]) => Promise.reject(error));
     const said: string[] = [];
-    const lines = createInterface({ input: child.stderr });
+    const lines = createInterface({ input: child.stdout });
     const address = new Promise<string>((found, missing) => {
       lines.on("line", (line) => {
         said.push(line);

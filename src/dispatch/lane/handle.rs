@@ -1,6 +1,6 @@
 //! What others hold of a lane: a way to tell it something, and a look at how it fares.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -42,6 +42,8 @@ pub(in crate::dispatch) struct Handle {
 pub(super) struct Shared {
     pub(super) queued: AtomicUsize,
     pub(super) in_flight: AtomicUsize,
+    /// The bits of an `f64`.
+    pub(super) usage_percent: AtomicU64,
     pub(super) status: Mutex<PageStatus>,
     pub(super) retries: RetryBudget,
 }
@@ -73,6 +75,7 @@ impl Handle {
         PageStatus {
             queued: self.shared.queued.load(Ordering::Relaxed),
             in_flight: self.shared.in_flight.load(Ordering::Relaxed),
+            usage_percent: f64::from_bits(self.shared.usage_percent.load(Ordering::Relaxed)),
             ..status
         }
     }

@@ -48,7 +48,7 @@ async fn a_full_disk_stops_claims_until_there_is_room_again() {
     let (_folder, store) = store().await;
     let store = Arc::new(store);
     let quick = Options { retry_interval: Duration::from_millis(10), ..Options::default() };
-    let (commands, mut ready) = WritingTask::start(store.clone(), quick);
+    let (commands, mut ready) = WritingTask::start(store.clone(), quick.clone());
     let ledger =
         Ledger { store: store.clone(), commands, ready: ready.clone(), answer_timeout: quick.answer_timeout };
     let limit_pages = async |pages: u32| {

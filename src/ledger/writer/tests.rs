@@ -89,7 +89,7 @@ impl Test {
         let store = SqliteStore::open("test", Path::new(&path)).await.unwrap();
         let store = Arc::new(Unreliable { store, mishaps: Mutex::default() });
         let quick = Options { retry_interval: Duration::from_millis(10), ..Options::default() };
-        let (commands, ready) = Writer::start(store.clone(), quick);
+        let (commands, ready) = Writer::start(store.clone(), quick.clone());
         let ledger = Ledger { store: store.clone(), commands, ready, answer_timeout: quick.answer_timeout };
         Self { ledger, store, _folder: folder }
     }

@@ -48,8 +48,8 @@ struct Process {
 impl Process {
     /// Starts a command, and waits until it listens.
     async fn start(mut command: Command) -> Self {
-        let mut child = command.kill_on_drop(true).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut child = command.kill_on_drop(true).stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let mut said = String::new();
         let address = loop {
             let Some(line) = lines.next_line().await.unwrap() else { panic!("it does not listen: {said}") };
@@ -87,7 +87,7 @@ impl Stack {
         let mut command = Command::new(binary());
         command
             .args(["serve", "--listen", listen, "--graph-url", &graph_url, "--ledger", &ledger])
-            .args(["--rate-per-second", "0", "--media-rate-per-second", "0"])
+            .args(["--rate-per-second", "0", "--media-rate-per-second", "0", "--admin-listen", "none"])
             .args(arguments.iter().map(|argument| self.fill(argument)))
             .env("PAGE_ACCESS_TOKEN", "token")
             .envs(&self.service.environment);

@@ -64,6 +64,7 @@ final class Stack implements AutoCloseable {
       serveArguments = new ArrayList<>(List.of("--graph-url", "http://" + sandboxAddress));
       serveArguments.addAll(List.of("--ledger", "sqlite://" + folder.resolve("ledger.db")));
       serveArguments.addAll(List.of("--rate-per-second", "0", "--media-rate-per-second", "0"));
+      serveArguments.addAll(List.of("--admin-listen", "none"));
       serveArguments.addAll(arguments(wanted.get("serve")));
       if (!isNull(wanted, "serve")) {
         startService("127.0.0.1:0");
@@ -134,13 +135,13 @@ final class Stack implements AutoCloseable {
     List<String> command = new ArrayList<>(List.of(new File(binary).getAbsolutePath()));
     command.addAll(arguments);
     ProcessBuilder builder =
-        new ProcessBuilder(command).redirectOutput(ProcessBuilder.Redirect.DISCARD);
+        new ProcessBuilder(command).redirectErrorStream(true);
     builder.environment().put("PAGE_ACCESS_TOKEN", "token");
     builder.environment().putAll(environment);
     try {
       Process process = builder.start();
       processes.add(process);
-      BufferedReader lines = process.errorReader();
+      BufferedReader lines = process.inputReader();
       StringBuilder said = new StringBuilder();
       for (String line = lines.readLine(); line != null; line = lines.readLine()) {
         Matcher listens = LISTENS.matcher(line);
@@ -158,7 +159,7 @@ final class Stack implements AutoCloseable {
 
   /** Or the process would wait once the pipe is full. */
   private static void readOn(BufferedReader lines) {
-    Thread reader = new Thread(() -> lines.lines().forEach(line -> {}), "stderr");
+    Thread reader = new Thread(() -> lines.lines().forEach(line -> {}), "log");
     reader.setUncaughtExceptionHandler((thread, ended) -> {});
     reader.setDaemon(true);
     reader.start();
