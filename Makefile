@@ -2,6 +2,8 @@
 # make test           everything that must hold; installs the tools it needs into .tools/, and as root Postgres from
 #                     Debian; with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
 # make clients        the suites of the five clients; each alone: make client-python, -typescript, -go, -java, -rust
+# make deny           licences, sources and banned crates of what is built; make advisories: known vulnerabilities, from
+#                     a database on the Internet
 # make generate       the generated code of the clients, from proto/
 # make bench          what messages cost, into docs/performance.md: takes some minutes, and wants the machine for itself
 # make profile        where the CPU time goes, into the same document: wants Linux's perf, and as root installs it
@@ -9,13 +11,16 @@
 
 .DELETE_ON_ERROR:
 .PHONY: demo test rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
-    client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node
+    client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node \
+    deny advisories
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
 BUF := $(TOOLS)/python/bin/buf
 STUBS := $(TOOLS)/stubs
 CLIENT_PYTHON := $(TOOLS)/client-python/bin
+DEPLOY := $(TOOLS)/deploy/bin
+CARGO_DENY := $(DEPLOY)/cargo-deny --locked --config deny.toml
 GO_TOOLS := $(CURDIR)/$(TOOLS)/go
 GENERATED := clients/python/src/messenger_connector/v1 clients/typescript/src/gen clients/go/messenger/v1 \
     clients/rust/src/gen
@@ -25,7 +30,7 @@ export MESSENGER_CONNECTOR = $(CURDIR)/target/debug/messenger-connector
 demo:
 	cargo run --release --locked -- demo
 
-test: rust contract tiny-items generated clients
+test: rust contract tiny-items generated clients deny
 	@echo "all tests passed"
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
@@ -115,6 +120,16 @@ bench-clients: release-binary $(TOOLS)/client-python.installed $(TOOLS)/typescri
 release-binary:
 	cargo build --release --locked
 
+# Not every licence that the service has is in the client.
+deny: $(TOOLS)/deploy.installed
+	$(CARGO_DENY) check bans licenses sources
+	$(CARGO_DENY) --manifest-path clients/rust/Cargo.toml check --allow license-not-encountered bans licenses sources
+
+# Not a part of `make test`: its database is on a host that builds need not reach, and changes from day to day.
+advisories: $(TOOLS)/deploy.installed
+	$(CARGO_DENY) check advisories
+	$(CARGO_DENY) --manifest-path clients/rust/Cargo.toml check advisories
+
 fmt: $(TOOLS)/python.installed
 	cargo fmt
 	$(BUF) format --write
@@ -128,6 +143,11 @@ $(TOOLS)/python.installed: tests/python/requirements.txt
 	@python3 -c 'import ensurepip, venv' || { echo "make test needs Python's venv (Debian: python3-venv)"; exit 1; }
 	rm -rf $(TOOLS)/python && python3 -m venv $(TOOLS)/python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(TOOLS)/deploy.installed: deploy/tests/requirements.txt $(TOOLS)/python.installed
+	rm -rf $(TOOLS)/deploy && python3 -m venv $(TOOLS)/deploy
+	$(DEPLOY)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
 $(TOOLS)/client-python.installed: clients/python/requirements-test.txt clients/python/pyproject.toml $(TOOLS)/python.installed
