@@ -2,6 +2,7 @@
 # make test           everything that must hold; installs the tools it needs into .tools/, and as root Postgres from
 #                     Debian; with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
 # make clients        the suites of the five clients; each alone: make client-python, -typescript, -go, -java, -rust
+# make image          the container image, built without Docker and started; as root installs what that takes
 # make deny           licences, sources and banned crates of what is built; make advisories: known vulnerabilities, from
 #                     a database on the Internet
 # make generate       the generated code of the clients, from proto/
@@ -12,7 +13,7 @@
 .DELETE_ON_ERROR:
 .PHONY: demo test rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
     client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node \
-    deny advisories
+    image deny advisories
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
@@ -30,7 +31,7 @@ export MESSENGER_CONNECTOR = $(CURDIR)/target/debug/messenger-connector
 demo:
 	cargo run --release --locked -- demo
 
-test: rust contract tiny-items generated clients deny
+test: rust contract tiny-items generated clients deny image
 	@echo "all tests passed"
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
@@ -119,6 +120,9 @@ bench-clients: release-binary $(TOOLS)/client-python.installed $(TOOLS)/typescri
 
 release-binary:
 	cargo build --release --locked
+
+image: release-binary
+	deploy/image/build.sh
 
 # Not every licence that the service has is in the client.
 deny: $(TOOLS)/deploy.installed
