@@ -4,6 +4,8 @@
 # make clients        the suites of the five clients; each alone: make client-python, -typescript, -go, -java, -rust
 # make image          the container image, built without Docker and started; as root installs what that takes
 # make chart          the Helm chart: lint, and what it makes of several sets of values
+# make alerts         the alert rules and their tests; make dashboard: the service under load, with a Prometheus that asks
+#                     every query of the dashboard; make dashboard-picture draws it
 # make deny           licences, sources and banned crates of what is built; make advisories: known vulnerabilities, from
 #                     a database on the Internet
 # make generate       the generated code of the clients, from proto/
@@ -14,7 +16,7 @@
 .DELETE_ON_ERROR:
 .PHONY: demo test rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
     client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node \
-    image chart deny advisories
+    image chart alerts dashboard dashboard-picture deny advisories
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
@@ -22,6 +24,8 @@ BUF := $(TOOLS)/python/bin/buf
 STUBS := $(TOOLS)/stubs
 CLIENT_PYTHON := $(TOOLS)/client-python/bin
 DEPLOY := $(TOOLS)/deploy/bin
+# Unpacked and not installed, because Debian's package starts a server.
+WITH_PROMETHEUS := PATH="$(CURDIR)/$(TOOLS)/prometheus/usr/bin:$$PATH"
 HELM_VERSION := v4.3.1
 HELM := $(TOOLS)/go/bin/helm
 CARGO_DENY := $(DEPLOY)/cargo-deny --locked --config deny.toml
@@ -34,7 +38,7 @@ export MESSENGER_CONNECTOR = $(CURDIR)/target/debug/messenger-connector
 demo:
 	cargo run --release --locked -- demo
 
-test: rust contract tiny-items generated clients deny chart image
+test: rust contract tiny-items generated clients deny chart alerts dashboard image
 	@echo "all tests passed"
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
@@ -130,6 +134,17 @@ image: release-binary
 chart: binary $(TOOLS)/deploy.installed $(TOOLS)/helm-$(HELM_VERSION).installed
 	$(DEPLOY)/python deploy/tests/chart.py $(HELM)
 
+alerts: $(TOOLS)/prometheus.installed
+	$(WITH_PROMETHEUS) promtool check rules deploy/prometheus/alerts.yaml
+	$(WITH_PROMETHEUS) promtool test rules deploy/prometheus/alerts_test.yaml
+
+dashboard: binary $(TOOLS)/deploy.installed $(TOOLS)/prometheus.installed
+	$(WITH_PROMETHEUS) $(DEPLOY)/python deploy/tests/dashboard.py
+
+dashboard-picture: binary $(TOOLS)/deploy.installed $(TOOLS)/prometheus.installed
+	$(DEPLOY)/pip install --quiet --disable-pip-version-check --requirement deploy/tests/requirements-picture.txt
+	$(WITH_PROMETHEUS) $(DEPLOY)/python deploy/tests/dashboard.py --seconds 240 --picture docs/dashboard.png
+
 # Not every licence that the service has is in the client.
 deny: $(TOOLS)/deploy.installed
 	$(CARGO_DENY) check bans licenses sources
@@ -158,6 +173,15 @@ $(TOOLS)/python.installed: tests/python/requirements.txt
 $(TOOLS)/deploy.installed: deploy/tests/requirements.txt $(TOOLS)/python.installed
 	rm -rf $(TOOLS)/deploy && python3 -m venv $(TOOLS)/deploy
 	$(DEPLOY)/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(TOOLS)/prometheus.installed:
+	@mkdir -p $(TOOLS)/prometheus
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
+	    command -v apt-get >/dev/null && { [ "$$(id -u)" != 0 ] || apt-get update -qq; } && cd $(TOOLS)/prometheus && \
+	    apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb --extract prometheus_*.deb . && \
+	    rm prometheus_*.deb; } || { \
+	    echo "the dashboard and the alerts need prometheus and promtool: install them (Debian: prometheus)"; exit 1; }
 	touch $@
 
 $(TOOLS)/helm-$(HELM_VERSION).installed: | go
