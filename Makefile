@@ -16,7 +16,7 @@
 .DELETE_ON_ERROR:
 .PHONY: demo test rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
     client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node \
-    image chart alerts dashboard dashboard-picture deny advisories
+    image image-debug chart alerts dashboard dashboard-picture deny advisories
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
@@ -38,7 +38,7 @@ export MESSENGER_CONNECTOR = $(CURDIR)/target/debug/messenger-connector
 demo:
 	cargo run --release --locked -- demo
 
-test: rust contract tiny-items generated clients deny chart alerts dashboard image
+test: rust contract tiny-items generated clients deny chart alerts dashboard image-debug
 	@echo "all tests passed"
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
@@ -129,7 +129,11 @@ release-binary:
 	cargo build --release --locked
 
 image: release-binary
-	deploy/image/build.sh
+	deploy/image/build.sh release
+
+# The same of the binary that tests have built anyway.
+image-debug: binary
+	deploy/image/build.sh debug
 
 chart: binary $(TOOLS)/deploy.installed $(TOOLS)/helm-$(HELM_VERSION).installed
 	$(DEPLOY)/python deploy/tests/chart.py $(HELM)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Builds the image where neither Docker nor a registry of images is reached, and starts it: with buildah, as root, on a
-# base made from the Debian mirror of this machine. Takes the binary from target/release, and leaves the image in
-# .tools/image/storage.
+# base made from the Debian mirror of this machine. Takes the binary from target/release, or from target/debug with the
+# argument `debug`, and leaves the image in .tools/image/storage.
 set -euo pipefail
+profile=${1:-release}
 cd "$(dirname "$0")/../.."
 work=.tools/image
 export BUILDAH="buildah --root $PWD/$work/storage --runroot $PWD/$work/run --storage-driver vfs"
@@ -20,7 +21,7 @@ if [ ${#missing[@]} -gt 0 ]; then
 fi
 
 mkdir -p $work target/image
-strip --strip-debug -o target/image/messenger-connector target/release/messenger-connector
+strip --strip-debug -o target/image/messenger-connector target/$profile/messenger-connector
 
 # Of the release of this machine: the binary wants its C library.
 release=$(. /etc/os-release && echo "$VERSION_CODENAME")
@@ -35,5 +36,5 @@ if ! $BUILDAH inspect --type image "localhost/debian:$release" >/dev/null 2>&1; 
 fi
 
 $BUILDAH build --quiet --format docker --isolation chroot --pull-never --layers \
-    --build-arg BINARY=prebuilt --build-arg DEBIAN_BASE="localhost/debian:$release" --tag messenger-connector . >/dev/null
-exec python3 deploy/image/check.py
+    --target prebuilt --build-arg DEBIAN_BASE="localhost/debian:$release" --tag messenger-connector . >/dev/null
+exec python3 deploy/image/check.py $profile
