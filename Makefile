@@ -1,6 +1,7 @@
 # make demo           sandbox, service and a bulk send to 10,000 people: needs Rust and a C compiler only
-# make test           everything that must hold; installs the tools it needs into .tools/, and as root Postgres from
-#                     Debian; with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
+# make test           everything that must hold; installs the tools it needs into .tools/, and as root Postgres and what
+#                     builds the image from Debian; with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses
+#                     that server
 # make clients        the suites of the five clients; each alone: make client-python, -typescript, -go, -java, -rust
 # make image          the container image, built without Docker and started; as root installs what that takes
 # make chart          the Helm chart: lint, and what it makes of several sets of values
@@ -131,9 +132,9 @@ release-binary:
 image: release-binary
 	deploy/image/build.sh release
 
-# The same of the binary that tests have built anyway.
+# The same of the binary that tests have built anyway. A developer who is not root goes without.
 image-debug: binary
-	deploy/image/build.sh debug
+	@if [ "$$(id -u)" = 0 ]; then deploy/image/build.sh debug; else echo "image: left out, because it wants root"; fi
 
 chart: binary $(TOOLS)/deploy.installed $(TOOLS)/helm-$(HELM_VERSION).installed
 	$(DEPLOY)/python deploy/tests/chart.py $(HELM)

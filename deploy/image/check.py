@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Starts the image that build.sh has built as a strict cluster would, and sends a message with it.
 
-As Kubernetes' "restricted" profile has it: not root, no capabilities, no new privileges; and more: the root file system
-is read-only, and the container is in a network of its own. Runs as root, because it makes a container. Takes the profile
-of the binary as its argument: a debug one is larger.
+As Kubernetes' "restricted" profile has it: not root, no capabilities, no new privileges; and the root file system
+is read-only, and the container is in a network of its own. Runs as root, because it makes a container. Its argument is
+the binary's profile: a debug one is larger.
 """
 
 import contextlib

@@ -32,8 +32,8 @@
 {{- if gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas) }}
 {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" }}
 {{- end }}
-{{- $needed := add (int64 $values.drain.delayMs) (int64 $values.drain.timeoutMs) 10000 }}
+{{- $needed := add (int64 $values.drain.delayMs) (int64 $values.drain.timeoutMs) 15000 }}
 {{- if le (mul 1000 (int64 $values.terminationGracePeriodSeconds)) $needed }}
-{{- fail (printf "terminationGracePeriodSeconds=%d would kill pods that still drain: it must be more than drain.delayMs, drain.timeoutMs and 10 s together, %d ms" (int64 $values.terminationGracePeriodSeconds) $needed) }}
+{{- fail (printf "terminationGracePeriodSeconds=%d would kill pods that still drain: it must be more than drain.delayMs, drain.timeoutMs and 15 s together, %d ms" (int64 $values.terminationGracePeriodSeconds) $needed) }}
 {{- end }}
 {{- end }}
