@@ -44,8 +44,8 @@ pub type BulkItemId = Arc<str>;
 #[derive(Debug)]
 pub struct Reply {
     to: Option<ReplyTo>,
-    /// The span that the message is part of; none for most.
-    span: Span,
+    /// The span that the message is part of. Most are part of none, and are moved often.
+    span: Option<Box<Span>>,
 }
 
 #[derive(Debug)]
@@ -57,17 +57,17 @@ enum ReplyTo {
 impl Reply {
     /// To a unary call.
     pub fn to_unary(sender: oneshot::Sender<Outcome>) -> Self {
-        Self { to: Some(ReplyTo::Unary(sender)), span: Span::none() }
+        Self { to: Some(ReplyTo::Unary(sender)), span: None }
     }
 
     /// To a bulk stream.
     pub fn to_bulk(item_id: BulkItemId, sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>) -> Self {
-        Self { to: Some(ReplyTo::Bulk(item_id, sender)), span: Span::none() }
+        Self { to: Some(ReplyTo::Bulk(item_id, sender)), span: None }
     }
 
     /// What happens to the message is told in this span.
     pub fn in_span(mut self, span: Span) -> Self {
-        self.span = span;
+        self.span = (!span.is_disabled()).then(|| Box::new(span));
         self
     }
 
@@ -87,11 +87,13 @@ impl Reply {
 
     /// The span that the message is part of, if it is traced.
     pub(super) fn span(&self) -> Option<&Span> {
-        (!self.span.is_disabled()).then_some(&self.span)
+        self.span.as_deref()
     }
 
     fn deliver(&mut self, outcome: Outcome) {
-        traces::note_outcome(&self.span, &outcome);
+        if let Some(span) = self.span() {
+            traces::note_outcome(span, &outcome);
+        }
         match self.to.take() {
             Some(ReplyTo::Unary(sender)) => drop(sender.send(outcome)),
             Some(ReplyTo::Bulk(item_id, sender)) => drop(sender.send((item_id, outcome))),

@@ -45,6 +45,7 @@ pub(super) async fn serve(listener: TcpListener, admin: Admin) {
                 });
             }
             Err(error) => {
+                admin.metrics.accept_failed();
                 tracing::warn!(%error, "a connection to the admin port cannot be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }

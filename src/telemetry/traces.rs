@@ -189,9 +189,6 @@ pub fn end_graph_call(span: &Span, result: Result<u16, &'static str>) {
 
 /// What became of the message that a span is about.
 pub fn note_outcome(span: &Span, outcome: &Outcome) {
-    if span.is_disabled() {
-        return;
-    }
     let (state, error) = match outcome {
         Outcome::Sent(_) => ("SENT", None),
         Outcome::Rejected(error) => ("REJECTED", Some(error)),
