@@ -32,11 +32,11 @@ fn only<'a>(spans: &'a [Span], name: &str) -> &'a Span {
 
 fn attribute(span: &Span, key: &str) -> Option<String> {
     let value = span.attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?.value?;
-    match value {
-        Value::StringValue(text) => Some(text),
-        Value::IntValue(number) => Some(number.to_string()),
-        other => panic!("{other:?}"),
+    if let Value::StringValue(text) = value {
+        return Some(text);
     }
+    let Value::IntValue(number) = value else { panic!("{key}: {value:?}") };
+    Some(number.to_string())
 }
 
 #[tokio::test]
