@@ -32,11 +32,11 @@ fn only<'a>(spans: &'a [Span], name: &str) -> &'a Span {
 
 fn attribute(span: &Span, key: &str) -> Option<String> {
     let value = span.attributes.iter().find(|attribute| attribute.key == key)?.value.clone()?.value?;
-    if let Value::StringValue(text) = value {
-        return Some(text);
+    if let Value::IntValue(number) = value {
+        return Some(number.to_string());
     }
-    let Value::IntValue(number) = value else { panic!("{key}: {value:?}") };
-    Some(number.to_string())
+    let Value::StringValue(text) = value else { panic!("{value:?}") };
+    Some(text)
 }
 
 #[tokio::test]
