@@ -186,7 +186,7 @@ impl Stack {
 
 async fn serve(sandbox: &Process, ledger: &str, pages: &str) -> anyhow::Result<Process> {
     let stack = ["serve", "--graph-url", &sandbox.url, "--ledger", ledger, "--pages", pages];
-    Process::start(&[&stack[..], &["--admin-listen", "none"]].concat()).await
+    Process::start(&[&stack[..], &["--admin-listen", "127.0.0.1:0"]].concat()).await
 }
 
 /// The id of the n-th page.

@@ -234,8 +234,16 @@ impl Metrics {
             .build();
     }
 
+    /// Whether anybody may read them.
+    pub fn are_told(&self) -> bool {
+        self.0.is_told
+    }
+
     /// A call has ended, with a code that is an error of this side or is not.
     pub fn rpc_ended(&self, method: &Arc<str>, code: &'static str, is_error: bool, duration: Duration) {
+        if !self.0.is_told {
+            return;
+        }
         let labels = [
             KeyValue::new("rpc.system.name", "grpc"),
             KeyValue::new("rpc.method", method.clone()),
@@ -248,26 +256,33 @@ impl Metrics {
 
     /// A Graph call has ended.
     pub fn graph_call_ended(&self, call: &GraphCall<'_>) {
-        let mut labels = vec![
+        if !self.0.is_told {
+            return;
+        }
+        let status = |status: u16| KeyValue::new("http.response.status_code", i64::from(status));
+        let [method, template, host, port] = [
             KeyValue::new("http.request.method", call.method),
             KeyValue::new("url.template", call.template),
             KeyValue::new("server.address", call.host.clone()),
             KeyValue::new("server.port", i64::from(call.port)),
         ];
+        let seconds = call.duration.as_secs_f64();
+        let record = |labels: &[KeyValue]| self.0.http_duration.record(seconds, labels);
         match call.result {
-            Ok(status) => {
-                labels.push(KeyValue::new("http.response.status_code", i64::from(status)));
-                if status >= 400 {
-                    labels.push(KeyValue::new("error.type", status.to_string()));
-                }
+            Ok(code @ 400..) => {
+                let error = KeyValue::new("error.type", code.to_string());
+                record(&[method, template, host, port, status(code), error]);
             }
-            Err(kind) => labels.push(KeyValue::new("error.type", kind)),
+            Ok(code) => record(&[method, template, host, port, status(code)]),
+            Err(kind) => record(&[method, template, host, port, KeyValue::new("error.type", kind)]),
         }
-        self.0.http_duration.record(call.duration.as_secs_f64(), &labels);
     }
 
     /// These messages have their outcome.
     pub fn messages_ended(&self, tally: &Tally) {
+        if !self.0.is_told {
+            return;
+        }
         for ((state, reason), count) in &tally.counts {
             let state = KeyValue::new("state", *state);
             match reason {
@@ -300,6 +315,9 @@ impl Metrics {
 
     /// A group of rows was written to the ledger, or could not be.
     pub fn ledger_written(&self, rows: usize, is_written: bool, duration: Duration) {
+        if !self.0.is_told {
+            return;
+        }
         self.0.ledger_rows.record(rows as u64, &[]);
         let failed = [KeyValue::new("error.type", "_OTHER")];
         self.0.ledger_duration.record(duration.as_secs_f64(), if is_written { &[] } else { &failed });
