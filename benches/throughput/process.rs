@@ -186,7 +186,9 @@ impl Stack {
 
 async fn serve(sandbox: &Process, ledger: &str, pages: &str) -> anyhow::Result<Process> {
     let stack = ["serve", "--graph-url", &sandbox.url, "--ledger", ledger, "--pages", pages];
-    Process::start(&[&stack[..], &["--admin-listen", "127.0.0.1:0"]].concat()).await
+    // A stream for each of a thousand pages is one caller's here.
+    let limits = ["--admin-listen", "127.0.0.1:0", "--caller-streams-max", "2000"];
+    Process::start(&[&stack[..], &limits].concat()).await
 }
 
 /// The id of the n-th page.
