@@ -21,7 +21,7 @@ use tokio::process::{Child, ChildStdout, Command};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::account::{Account, Tally, deliveries, records};
+use crate::account::{Account, Deliveries, Records, Tally, deliveries, records};
 use crate::caller::{Caller, Habits};
 use crate::harness::{Client, item, start_sandbox, text_action};
 use crate::random::{Random, setting};
@@ -172,8 +172,12 @@ async fn check(account: &Account, client: &mut Client, sandbox_url: &str) -> (Ve
     let prefix = account.items[0].item_id.split_once('-').unwrap().0.to_owned() + "-";
     let mut delivered = deliveries(sandbox_url).await;
     delivered.retain(|item_id, _| item_id.starts_with(&prefix));
-    let records = records(client, &account.bulk_id).await;
-    let (mut violations, tally) = account.audit(&delivered, &records);
+    judge(account, &delivered, &records(client, &account.bulk_id).await)
+}
+
+/// What is wrong with a bulk, of which every item can be sent, by what was delivered and what is on record of it.
+pub fn judge(account: &Account, delivered: &Deliveries, records: &Records) -> (Vec<String>, Tally) {
+    let (mut violations, tally) = account.audit(delivered, records);
     let is_unknown = |told: &crate::account::Told| told.state == ItemState::Unknown;
     let unknown: BTreeSet<_> =
         account.told().into_iter().filter(|(_, told)| is_unknown(told)).map(|(id, _)| id).collect();

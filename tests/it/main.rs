@@ -16,6 +16,7 @@ mod deadlines;
 mod drain;
 mod faults;
 mod harness;
+mod hostile;
 mod kill;
 mod lanes;
 mod ledger;

@@ -1,14 +1,22 @@
 //! Two services on one Postgres: what they share of a page.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use messenger_connector::api::pb::bulk_start::OnUnknown;
 use messenger_connector::api::pb::{self, ErrorReason, page::State};
 use messenger_connector::sandbox::Options;
+use tokio::sync::watch;
 
+use crate::account::{Account, Tally, deliveries, records};
+use crate::caller::{Caller, Habits};
 use crate::harness::{
-    self, Stack, item, items_frame, receipt, sandbox_json, send_error, start_frame, text_request,
+    self, Client, Stack, item, items_frame, receipt, sandbox_json, send_error, start_frame, text_action,
+    text_request,
 };
+use crate::kill::{Service, judge};
 use crate::postgres::{Wire, new_database};
+use crate::random::Random;
 
 /// Messages per second of the page, of both replicas together.
 const RATE: u32 = 100;
@@ -141,4 +149,61 @@ async fn replicas_whose_page_graph_throttles_again_and_again_lose_nothing() {
     let both = async { tokio::join!(bulk(&first, "a", 150), bulk(&second, "b", 150)) };
     let sent = tokio::time::timeout(Duration::from_secs(60), both).await.expect("no replica waits for ever");
     assert_eq!(sent, (150, 150));
+}
+
+/// Starts a stream of these items, to where `address` says.
+fn call(account: &Arc<Account>, address: watch::Receiver<Option<String>>) -> tokio::task::JoinHandle<()> {
+    let habits = Habits { frame_items_max: 20, window: 60, cancels: 0, on_unknown: OnUnknown::Report };
+    tokio::spawn(Caller { account: account.clone(), address, habits, random: Random::new(1) }.run())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replica_that_is_killed_in_a_bulk_loses_nothing_and_doubles_nothing() {
+    let (sandbox_url, _stop) = harness::start_sandbox(50).await;
+    let url = new_database().await;
+    let mut first = Service::start_with(url.as_str(), &sandbox_url, &[]).await;
+    let second = Service::start_with(url.as_str(), &sandbox_url, &[]).await;
+    let items = (0..2000).map(|n| {
+        // The first part of an id is the stream that it goes into.
+        let item_id = format!("{}-{n}", n % 8);
+        pb::BulkItem { action: Some(text_action(&item_id)), ..item(&item_id, &n.to_string()) }
+    });
+    let bulk = Account::new("sale", items.collect());
+    // One client with eight streams, which gives them to the replicas in turn.
+    let (of_first, of_second) =
+        (watch::Sender::new(Some(first.address.clone())), watch::Sender::new(Some(second.address.clone())));
+    let mut streams: Vec<_> = (0..8)
+        .map(|number| {
+            let prefix = format!("{number}-");
+            let part = Arc::new(bulk.afresh(|item_id| item_id.starts_with(&prefix)));
+            let address = [&of_first, &of_second][number % 2].subscribe();
+            let calls = call(&part, address);
+            (prefix, part, calls)
+        })
+        .collect();
+
+    streams[0].1.told_more(60).await;
+    first.child.kill().await.unwrap();
+    of_first.send_replace(Some(second.address.clone()));
+    let told: usize = streams.iter().map(|(_, part, _)| part.told().len()).sum();
+
+    let mut client = Client::connect(second.address.clone()).await.unwrap();
+    let (mut total, mut violations, mut in_flight) = (Tally::default(), Vec::new(), 0);
+    for (_, _, calls) in &mut streams {
+        tokio::time::timeout(Duration::from_secs(60), calls).await.expect("every item has a result").unwrap();
+    }
+    let (delivered, on_record) = (deliveries(&sandbox_url).await, records(&mut client, "sale").await);
+    for (prefix, part, _) in &streams {
+        let (mut delivered, mut on_record) = (delivered.clone(), on_record.clone());
+        delivered.retain(|item_id, _| item_id.starts_with(prefix));
+        on_record.retain(|item_id, _| item_id.starts_with(prefix));
+        let (found, tally) = judge(part, &delivered, &on_record);
+        violations.extend(found);
+        total += tally;
+        in_flight += part.in_flight().len();
+    }
+    println!("killed with {told} of 2000 items told and {in_flight} in flight: {total}");
+    assert!(violations.is_empty(), "{violations:#?}");
+    assert_eq!((total.items, on_record.len()), (2000, 2000));
+    assert!(told < 1900 && in_flight > 0, "in the middle of the bulk: {told} told, {in_flight} in flight");
 }
