@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use crate::limits::BATCH_SIZE_MAX;
 
 /// The bucket's share of the rate. What it leaves lets the flow even out again after a burst.
-const FLOW: f64 = 0.9935;
-/// Length of the window that is counted: a second, and a little for what the network closes up.
-const WINDOW: Duration = Duration::from_millis(1001);
+const FLOW: f64 = 0.9925;
+/// Length of the window that is counted: a second, and what the network may close up between two sends.
+const WINDOW: Duration = Duration::from_millis(1003);
 /// Bulk messages are collected for this long when the rate holds them back, so that they share calls.
 const COLLECT: Duration = Duration::from_millis(20);
 /// Share of a second's messages that unary ones may take before the bucket has them.
