@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::Context;
 use super::gate::Signs;
-use super::queued::Queued;
+use super::queued::{Queued, Source};
 use super::retry::{self, Retry, RetryBudget};
 use crate::error::{Outcome, Reason, Receipt, SendError};
 use crate::graph::response::{Disposition, Verdict};
@@ -40,6 +40,13 @@ pub(super) async fn run(
     messages: Vec<Queued>,
     began: impl FnOnce(usize),
 ) -> Report {
+    // A unary caller who has left would not know that its message was sent after all. A bulk's lane drops its items.
+    let (messages, abandoned): (Vec<_>, Vec<_>) = messages
+        .into_iter()
+        .partition(|queued| queued.source != Source::Unary || !queued.reply.is_abandoned());
+    for queued in abandoned {
+        queued.reply.answer(Outcome::not_sent(Reason::Expired, "the caller has left"));
+    }
     let cleared = claim(context, messages).await;
     if cleared.is_empty() {
         return Report::default();

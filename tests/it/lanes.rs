@@ -269,3 +269,28 @@ async fn media_that_graph_could_not_fetch_is_tried_once_more() {
     let status = stack.client.clone().send_media_message(media(2)).await.unwrap_err();
     assert_eq!(send_error(&status).reason(), ErrorReason::InvalidArgument);
 }
+
+#[tokio::test]
+async fn what_waits_for_a_page_is_not_sent_once_its_caller_has_left() {
+    let stack = harness::start().await;
+    set(&stack, serde_json::json!({"throttle_all": true})).await;
+    let send = |recipient: &'static str| {
+        let mut client = stack.client.clone();
+        tokio::spawn(async move { client.send_text_message(text_request(recipient, "x")).await })
+    };
+    let stays = send("stays");
+    while page(&stack).await.state() != State::Paused {
+        tokio::task::yield_now().await;
+    }
+    let leaves = send("leaves");
+    while page(&stack).await.queued < 2 {
+        tokio::task::yield_now().await;
+    }
+    leaves.abort();
+    set(&stack, serde_json::json!({"throttle_all": false})).await;
+    stays.await.unwrap().unwrap();
+    send("later").await.unwrap().unwrap();
+    let bodies = stack.bodies().await;
+    let recipients: Vec<_> = bodies.iter().map(|body| body["recipient"]["id"].as_str().unwrap()).collect();
+    assert_eq!(recipients, ["stays", "later"]);
+}
