@@ -73,6 +73,11 @@ pub const CALLER_REQUESTS_IN_FLIGHT_DEFAULT: usize = 2000;
 /// Items that one bulk stream may have in flight unless configured otherwise: at 100 ms of Graph latency
 /// enough for 50,000 messages a second, at about 1 KiB each.
 pub const BULK_IN_FLIGHT_DEFAULT: usize = 5000;
+/// Items that every bulk stream may hold, whatever the others hold.
+pub const BULK_ITEMS_OF_EACH: usize = 100;
+/// Items beyond these that all bulk streams of this process may hold together: about 100 MiB, also if nobody reads their
+/// results.
+pub const BULK_ITEMS_SHARED: usize = 100_000;
 /// Item results that one frame carries at most: about 100 KiB.
 pub const RESULTS_PER_FRAME_MAX: usize = 500;
 /// Unary messages of one page that may wait; more are refused with RATE_LIMITED.

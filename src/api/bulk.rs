@@ -4,6 +4,7 @@
 //! transport, so a caller who stops reading stops the stream and nothing piles up.
 
 mod plan;
+mod room;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -18,6 +19,8 @@ use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
 
 use plan::Plan;
+use room::Room;
+pub use room::SharedRoom;
 
 use super::auth::Principal;
 use super::fingerprint::Fingerprints;
@@ -111,6 +114,7 @@ struct Bulk {
     pending: VecDeque<(usize, pb::BulkItem)>,
     /// How many items carry an id that is in flight: one is sent, each gets the result.
     in_flight: HashMap<BulkItemId, u64>,
+    room: Room,
     counts: pb::BulkCounts,
     outcome_sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>,
     outcomes: mpsc::UnboundedReceiver<(BulkItemId, Outcome)>,
@@ -147,6 +151,7 @@ impl Bulk {
             plan,
             pending: VecDeque::new(),
             in_flight: HashMap::new(),
+            room: Room::new(service.bulk_in_flight_max, service.bulk_room.clone()),
             counts: pb::BulkCounts::default(),
             outcome_sender,
             outcomes,
@@ -212,7 +217,7 @@ impl Bulk {
     /// page.
     async fn admit(&mut self) {
         let mut admitted = Vec::new();
-        while self.in_flight.len() < self.service.bulk_in_flight_max
+        while self.room.has_place(self.in_flight.len())
             && let Some((index, item)) = self.pending.pop_front()
         {
             let item_id: BulkItemId = item.item_id.as_str().into();
@@ -307,6 +312,7 @@ impl Bulk {
                 results.push(status::item_result(item_id.to_string(), outcome.clone()));
             }
         }
+        self.room.give_back(self.in_flight.len());
         self.service.metrics.messages_ended(&tally);
         results
     }

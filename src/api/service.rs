@@ -37,6 +37,8 @@ pub struct MessengerService {
     pub ledger: Ledger,
     /// Items that one bulk stream may have in flight.
     pub bulk_in_flight_max: usize,
+    /// What all of them share.
+    pub bulk_room: bulk::SharedRoom,
     /// Told what becomes of messages.
     pub metrics: Metrics,
     /// Cancelled when the service shuts down.

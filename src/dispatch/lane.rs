@@ -163,7 +163,7 @@ impl Lane {
                 recipients.swap_remove(place);
             }
             self.earliest_deadline = earlier(self.earliest_deadline, message.deadline);
-            self.shared.queued.fetch_add(1, Ordering::Relaxed);
+            self.shared.entered(std::slice::from_ref(&message));
             self.queue.put_back(message, due);
         }
         for recipient in recipients {
@@ -244,7 +244,7 @@ impl Lane {
     fn look_at_share(&mut self, now: Instant) -> Option<Instant> {
         let until = self.rates.share_until()?;
         if now < until {
-            return Some(until).filter(|_| self.shared.queued.load(Ordering::Relaxed) > 0);
+            return Some(until).filter(|_| !self.shared.is_empty());
         }
         if !self.context.ledger.is_ready() {
             let away = SendError::new(
@@ -303,7 +303,7 @@ impl Lane {
     fn start_call(&mut self, page: Arc<Page>, messages: Vec<Queued>, kind: Kind, number: u64) {
         let count = messages.len();
         *self.calls_in_flight(kind) += 1;
-        self.shared.queued.fetch_sub(count, Ordering::Relaxed);
+        self.shared.left(&messages);
         self.shared.in_flight.fetch_add(count, Ordering::Relaxed);
         let recipients = messages.iter().map(|message| self.queue.recipient(message)).collect();
         let era = self.gate.begin_call(count);
@@ -352,7 +352,7 @@ impl Lane {
     }
 
     fn refuse(&self, messages: Vec<Queued>, error: &SendError) {
-        self.shared.queued.fetch_sub(messages.len(), Ordering::Relaxed);
+        self.shared.left(&messages);
         for queued in messages {
             queued.reply.answer(Outcome::NotSent(error.clone()));
         }

@@ -124,10 +124,11 @@ impl Dispatcher {
     /// # Errors
     /// [`Reason::RateLimited`] if too many wait already.
     pub fn check_unary_room(&self, page_id: &str) -> Result<(), SendError> {
-        if self.lane(page_id).status().queued < UNARY_QUEUED_MAX {
+        if self.lane(page_id).unary_queued() < UNARY_QUEUED_MAX {
             return Ok(());
         }
-        let message = format!("{UNARY_QUEUED_MAX} messages of this page wait already: send them more slowly");
+        let message =
+            format!("{UNARY_QUEUED_MAX} unary messages of this page wait already: send them more slowly");
         Err(SendError {
             retry_after: Some(std::time::Duration::from_secs(1)),
             ..SendError::new(Reason::RateLimited, message)

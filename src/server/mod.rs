@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::api::auth::{Auth, CallerLimits, Credentials};
+use crate::api::bulk::SharedRoom;
 use crate::api::health::Health;
 use crate::api::middleware::Middleware;
 use crate::api::pb;
@@ -150,6 +151,7 @@ impl Server {
             graph: self.graph.clone(),
             ledger: self.ledger.clone(),
             bulk_in_flight_max: self.options.bulk_in_flight_max,
+            bulk_room: SharedRoom::default(),
             metrics: self.metrics.clone(),
             draining: draining.clone(),
         };

@@ -6,7 +6,7 @@ use hyper::body::Bytes;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use messenger_connector::api::pb;
-use messenger_connector::limits::GRPC_MESSAGE_BYTES_MAX;
+use messenger_connector::limits::{BULK_ITEMS_SHARED, GRPC_MESSAGE_BYTES_MAX};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,8 +27,9 @@ const MEMORY_BYTES_MAX: u64 = 200 * 1024 * 1024;
 const SILENT_CONNECTIONS: usize = 1000;
 /// Bulk streams of the reader that never reads: all that one connection may have.
 const UNREAD_STREAMS: usize = 100;
-/// Items of each of them. Their results are more than a stream's window holds.
-const UNREAD_ITEMS: usize = 1000;
+/// Items of each of them, as many as a stream may hold, and of a frame.
+const UNREAD_ITEMS: usize = 5000;
+const FRAME_ITEMS: usize = 500;
 const RESETS: u32 = 10_000;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -155,15 +156,22 @@ async fn unread_streams(address: &str, sandbox_url: &str) -> Vec<Streaming<pb::S
     let channel = endpoint.initial_stream_window_size(65_535).connect().await.unwrap();
     let mut streams = Vec::new();
     for stream in 0..UNREAD_STREAMS {
-        let (frames, requests) = tokio::sync::mpsc::channel(2);
-        frames.send(start_frame("x")).await.unwrap();
-        let items = (0..UNREAD_ITEMS).map(|n| item(&format!("{n}"), &format!("{stream}-{n}")));
-        let items = items_frame(items.collect());
-        frames.send(items).await.unwrap();
+        let (frames, requests) = tokio::sync::mpsc::channel(1);
+        tokio::spawn(async move {
+            frames.send(start_frame("x")).await.unwrap();
+            for first in (0..UNREAD_ITEMS).step_by(FRAME_ITEMS) {
+                let items =
+                    (first..first + FRAME_ITEMS).map(|n| item(&format!("{n}"), &format!("{stream}-{n}")));
+                // Fails once the stream is given up.
+                drop(frames.send(items_frame(items.collect())).await);
+            }
+            frames.closed().await;
+        });
         let requests = ReceiverStream::new(requests);
         streams.push(Client::new(channel.clone()).send_bulk_messages(requests).await.unwrap().into_inner());
     }
-    let wanted = (UNREAD_STREAMS * UNREAD_ITEMS) as u64;
+    // What all streams together may hold; the rest waits at its caller's.
+    let wanted = BULK_ITEMS_SHARED as u64;
     let messages =
         async || sandbox_json(sandbox_url, "/sandbox/messages?limit=1").await["total"].as_u64().unwrap();
     tokio::time::timeout(std::time::Duration::from_secs(120), async {

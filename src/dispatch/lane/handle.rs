@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::dispatch::PageStatus;
 use crate::dispatch::call::Report;
 use crate::dispatch::queue::{Kind, RecipientHash};
-use crate::dispatch::queued::Queued;
+use crate::dispatch::queued::{Queued, Source};
 use crate::dispatch::retry::RetryBudget;
 use crate::error::SendError;
 use crate::ledger::{Ask, Grant};
@@ -40,7 +40,9 @@ pub(in crate::dispatch) struct Handle {
 /// What others may look at while the lane runs.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
-    pub(super) queued: AtomicUsize,
+    /// Messages that wait, and of these the unary ones.
+    queued: AtomicUsize,
+    unary_queued: AtomicUsize,
     pub(super) in_flight: AtomicUsize,
     /// The bits of an `f64`.
     pub(super) usage_percent: AtomicU64,
@@ -48,9 +50,31 @@ pub(super) struct Shared {
     pub(super) retries: RetryBudget,
 }
 
+impl Shared {
+    /// These messages wait now.
+    pub(super) fn entered(&self, messages: &[Queued]) {
+        self.queued.fetch_add(messages.len(), Ordering::Relaxed);
+        self.unary_queued.fetch_add(unary(messages), Ordering::Relaxed);
+    }
+
+    /// These messages wait no more.
+    pub(super) fn left(&self, messages: &[Queued]) {
+        self.queued.fetch_sub(messages.len(), Ordering::Relaxed);
+        self.unary_queued.fetch_sub(unary(messages), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.queued.load(Ordering::Relaxed) == 0
+    }
+}
+
+fn unary(messages: &[Queued]) -> usize {
+    messages.iter().filter(|queued| queued.source == Source::Unary).count()
+}
+
 impl Handle {
     pub(in crate::dispatch) fn queue(&self, messages: Vec<Queued>) {
-        self.shared.queued.fetch_add(messages.len(), Ordering::Relaxed);
+        self.shared.entered(&messages);
         // A lane runs as long as its handle: if it is gone, the messages answer by themselves.
         drop(self.commands.send(Command::Queue(messages)));
     }
@@ -68,6 +92,11 @@ impl Handle {
 
     pub(in crate::dispatch) fn grant(&self, grant: Grant, until: Instant) {
         drop(self.commands.send(Command::Granted(grant, until)));
+    }
+
+    /// Unary messages that wait: those that [`crate::limits::UNARY_QUEUED_MAX`] bounds.
+    pub(in crate::dispatch) fn unary_queued(&self) -> usize {
+        self.shared.unary_queued.load(Ordering::Relaxed)
     }
 
     pub(in crate::dispatch) fn status(&self) -> PageStatus {
