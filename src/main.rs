@@ -10,8 +10,7 @@ use messenger_connector::sandbox;
 use messenger_connector::telemetry::traces::Traces;
 use messenger_connector::telemetry::{self, LogOptions, LogsTo};
 
-/// A message is many short-lived allocations, made in one thread and freed in another: this allocator takes a tenth less
-/// of the service's time than the system's (docs/performance.md).
+/// A message is many short-lived allocations, made in one thread and freed in another, which this allocator is made for.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
