@@ -5,17 +5,26 @@ use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 use super::error::{LedgerError, Result};
 
 /// One row: what it shares with its neighbours, its id, and its value.
-pub(super) type Row<'a, H, V> = (H, &'a str, V);
+pub(super) type Row<H, K, V> = (H, K, V);
 
 /// `[[head, {id: value, …}], …]`: a head that neighbouring rows share is written once.
-pub(super) fn grouped<H: PartialEq + Serialize, V: Serialize>(rows: &[Row<'_, H, V>]) -> Result<String> {
-    serde_json::to_string(&Groups(rows))
-        .map_err(|error| LedgerError::refusal(format!("rows make no json: {error}")))
+pub(super) fn grouped<H, K, V>(rows: &[Row<H, K, V>]) -> Result<String>
+where
+    H: PartialEq + Serialize,
+    K: Serialize,
+    V: Serialize,
+{
+    json(&Groups(rows))
 }
 
-struct Groups<'a, H, V>(&'a [Row<'a, H, V>]);
+/// A value as JSON.
+pub(super) fn json(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| LedgerError::refusal(format!("rows make no json: {error}")))
+}
 
-impl<H: PartialEq + Serialize, V: Serialize> Serialize for Groups<'_, H, V> {
+struct Groups<'a, H, K, V>(&'a [Row<H, K, V>]);
+
+impl<H: PartialEq + Serialize, K: Serialize, V: Serialize> Serialize for Groups<'_, H, K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut groups = serializer.serialize_seq(None)?;
         for group in self.0.chunk_by(|before, after| before.0 == after.0) {
@@ -27,9 +36,9 @@ impl<H: PartialEq + Serialize, V: Serialize> Serialize for Groups<'_, H, V> {
     }
 }
 
-struct Items<'a, H, V>(&'a [Row<'a, H, V>]);
+struct Items<'a, H, K, V>(&'a [Row<H, K, V>]);
 
-impl<H, V: Serialize> Serialize for Items<'_, H, V> {
+impl<H, K: Serialize, V: Serialize> Serialize for Items<'_, H, K, V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut items = serializer.serialize_map(Some(self.0.len()))?;
         for (_, id, value) in self.0 {
@@ -39,13 +48,14 @@ impl<H, V: Serialize> Serialize for Items<'_, H, V> {
     }
 }
 
-/// Bytes as hexadecimal digits.
-pub(super) struct Hex<'a>(pub(super) &'a [u8; 16]);
+/// A fingerprint as 32 hexadecimal digits, followed by an ordinal.
+pub(super) struct Numbered<'a>(pub(super) &'a [u8; 16], pub(super) usize);
 
-impl Serialize for Hex<'_> {
+impl Serialize for Numbered<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
         let mut digits = [0; 32];
         hex::encode_to_slice(self.0, &mut digits).map_err(serde::ser::Error::custom)?;
-        serializer.serialize_str(std::str::from_utf8(&digits).map_err(serde::ser::Error::custom)?)
+        let digits = std::str::from_utf8(&digits).map_err(serde::ser::Error::custom)?;
+        serializer.collect_str(&format_args!("{digits}{}", self.1))
     }
 }

@@ -14,8 +14,8 @@
 //! ```
 //!
 //! A claim belongs to its *owner*: the process that has the SQLite file open, or a replica with a lease on Postgres.
-//! Claimed and reclaimed rows whose owner is gone are read as unknown; nothing has to visit them first. Each write has
-//! a *claim number* that no other write ever has, and a settlement counts only for the claim it was made for.
+//! Claimed and reclaimed rows whose owner is gone are read as unknown; nothing has to visit them first. Each claim has
+//! a *number* that no other claim has, and a settlement counts only for the claim it was made for.
 //!
 //! What a crash leaves behind, by the last thing that was done before it:
 //!

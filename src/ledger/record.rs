@@ -51,22 +51,15 @@ pub enum Claimed {
     Reused,
 }
 
-/// The number of a claim: the owner that claimed, and which of its writes it was. No two writes share one, and
-/// only the latest claim of a message can be settled.
+/// The number of a claim. Claims of one write are numbered one by one, no two claims share a number, and only the latest
+/// claim of a message can be settled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct ClaimNumber(pub(super) i64);
 
-/// Bits of a claim number that count an owner's writes: at 1,000 a second they last eight years.
-pub(super) const WRITE_BITS: u32 = 38;
-
 impl ClaimNumber {
-    pub(super) fn new(owner: i64, write: u64) -> Self {
-        // Wraps around after those years, within the owner's own numbers.
-        Self((owner << WRITE_BITS) | (write & ((1 << WRITE_BITS) - 1)).cast_signed())
-    }
-
-    pub(super) fn owner(self) -> i64 {
-        self.0 >> WRITE_BITS
+    /// Of a claim of a write, given the number of the first one.
+    pub(super) fn nth(self, ordinal: usize) -> Self {
+        Self(self.0.saturating_add_unsigned(ordinal as u64))
     }
 }
 

@@ -1,14 +1,14 @@
 //! The ledger in a SQLite file of this process alone.
 //!
-//! One connection writes, one reads, in WAL mode: a long read never holds up a claim. A new owner number at each start
-//! makes every claim of an earlier process unknown at once, however many there are.
+//! One connection writes, one reads, in WAL mode: a long read never holds up a claim. A process numbers its claims from
+//! where the last one ended: every claim of an earlier process is unknown at once, however many there are.
 
 mod open;
 mod statements;
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -17,7 +17,7 @@ use sqlx::{Connection, Row as _};
 use tokio::sync::Mutex;
 
 use super::error::{LedgerError, Result};
-use super::json::{Hex, grouped};
+use super::json::{Numbered, grouped, json};
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
@@ -29,8 +29,9 @@ use crate::limits::LEDGER_SWEEP_ROWS;
 #[derive(Debug)]
 pub(super) struct SqliteStore {
     name: String,
-    owner: i64,
-    writes: AtomicU64,
+    /// Claims with lower numbers are those of earlier processes.
+    first_claim: i64,
+    next_claim: AtomicI64,
     writer: Mutex<Option<Writer>>,
     reader: Mutex<Option<SqliteConnection>>,
 }
@@ -38,8 +39,6 @@ pub(super) struct SqliteStore {
 #[derive(Debug)]
 struct Writer {
     connection: SqliteConnection,
-    /// Page, bulk and id of the last row that the sweep has looked at; empty before it begins anew.
-    swept_to: (String, String, String),
     _lock: File,
 }
 
@@ -47,19 +46,14 @@ impl SqliteStore {
     /// Opens a file and creates it if need be.
     pub(super) async fn open(name: &str, path: &Path) -> Result<Self> {
         let opened = open::open(path).await?;
-        let writer = Writer { connection: opened.writer, swept_to: Default::default(), _lock: opened.lock };
+        let writer = Writer { connection: opened.writer, _lock: opened.lock };
         Ok(Self {
             name: name.to_owned(),
-            owner: opened.owner,
-            writes: AtomicU64::default(),
+            first_claim: opened.first_claim,
+            next_claim: AtomicI64::new(opened.first_claim),
             writer: Mutex::new(Some(writer)),
             reader: Mutex::new(Some(opened.reader)),
         })
-    }
-
-    /// Claims with lower numbers are those of earlier processes.
-    fn first_claim(&self) -> i64 {
-        ClaimNumber::new(self.owner, 0).0
     }
 
     async fn rows(&self, connection: &mut SqliteConnection, claims: &[Claim]) -> Result<Vec<Row>> {
@@ -75,69 +69,46 @@ impl SqliteStore {
             ordinal: usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX),
             state: row.try_get(1)?,
             claim,
-            is_owned: claim.owner() == self.owner,
+            is_owned: claim.0 >= self.first_claim,
             fingerprint: row.try_get(3)?,
             update_time: row.try_get(4)?,
             outcome: row.try_get(5)?,
         })
     }
 
-    async fn claim(
+    /// What claims got, of which a write found some to be there already.
+    async fn judge(
         &self,
         connection: &mut SqliteConnection,
-        number: ClaimNumber,
+        first: ClaimNumber,
         claims: &[Claim],
+        now: i64,
     ) -> Result<Vec<Claimed>> {
-        let now = now_ms();
-        let rows: Vec<_> = claims.iter().map(|claim| row(&claim.key, Hex(&claim.fingerprint))).collect();
-        let inserted = sqlx::query(statements::CLAIM)
-            .bind(grouped(&rows)?)
-            .bind(number.0)
-            .bind(now)
-            .execute(&mut *connection)
-            .await?;
-        if inserted.rows_affected() == claims.len() as u64 {
-            return Ok(all_new(claims, number));
-        }
-        let verdicts = judge(claims, self.rows(connection, claims).await?, number);
+        let verdicts = judge(claims, self.rows(connection, claims).await?, first);
         let is_reclaim = |verdict: &Verdict| matches!(verdict, Verdict::Reclaim(_));
-        let reclaims = claims.iter().zip(&verdicts).filter(|(_, verdict)| is_reclaim(verdict));
-        let rows: Vec<_> = reclaims.map(|(claim, _)| row(&claim.key, 0)).collect();
+        let reclaims =
+            claims.iter().zip(&verdicts).enumerate().filter(|(_, (_, verdict))| is_reclaim(verdict));
+        let rows: Vec<_> = reclaims.map(|(ordinal, (claim, _))| row(&claim.key, ordinal)).collect();
         if !rows.is_empty() {
-            let reclaim = sqlx::query(statements::RECLAIM).bind(grouped(&rows)?).bind(number.0).bind(now);
+            let reclaim = sqlx::query(statements::RECLAIM).bind(grouped(&rows)?).bind(first.0).bind(now);
             reclaim.execute(connection).await?;
         }
-        Ok(carry_out(claims, verdicts, number, |_| true))
+        Ok(carry_out(claims, verdicts, first, |_| true))
     }
 }
 
-/// A row of the groups that `statements` reads.
+/// A row of the groups of ids that `statements` reads.
 fn row<V>(key: &Key, value: V) -> ((&str, &str), &str, V) {
     ((&*key.page_id, &*key.bulk_id), &*key.id, value)
 }
 
-async fn settle(connection: &mut SqliteConnection, settlements: &[&Settlement]) -> Result<()> {
+/// Settlements as [`statements::WRITE`] wants them: those that leave a record, and those that release a claim.
+fn settled(settlements: &[&Settlement]) -> Result<[String; 2]> {
     let (recorded, released) = split(settlements);
-    if !recorded.is_empty() {
-        let rows: Vec<_> = recorded
-            .iter()
-            .map(|it| {
-                let head = (&*it.key.page_id, &*it.key.bulk_id, it.claim.0, it.state, it.time_ms);
-                (head, &*it.key.id, it.outcome)
-            })
-            .collect();
-        sqlx::query(statements::RECORD).bind(grouped(&rows)?).execute(&mut *connection).await?;
-    }
-    if !released.is_empty() {
-        let rows: Vec<_> = released
-            .iter()
-            .map(|it| ((&*it.key.page_id, &*it.key.bulk_id, it.claim.0), &*it.key.id, 0))
-            .collect();
-        let rows = grouped(&rows)?;
-        sqlx::query(statements::RELEASE_CLAIMED).bind(&rows).execute(&mut *connection).await?;
-        sqlx::query(statements::RELEASE_RECLAIMED).bind(&rows).execute(connection).await?;
-    }
-    Ok(())
+    let recorded: Vec<_> =
+        recorded.iter().map(|it| ((it.state, it.time_ms), it.claim.0, it.outcome)).collect();
+    let released: Vec<_> = released.iter().map(|it| it.claim.0).collect();
+    Ok([grouped(&recorded)?, json(&released)?])
 }
 
 /// A connection that is in use, or the word that the ledger is closed.
@@ -151,8 +122,8 @@ impl Store for SqliteStore {
         &self.name
     }
 
-    fn next_claim(&self) -> ClaimNumber {
-        ClaimNumber::new(self.owner, self.writes.fetch_add(1, Ordering::Relaxed))
+    fn next_claim(&self, claims: usize) -> ClaimNumber {
+        ClaimNumber(self.next_claim.fetch_add(claims as i64, Ordering::Relaxed))
     }
 
     fn check(&self, _claim: ClaimNumber) -> Result<()> {
@@ -161,20 +132,35 @@ impl Store for SqliteStore {
 
     async fn write(
         &self,
-        claim: ClaimNumber,
+        first: ClaimNumber,
         settlements: &[&Settlement],
         claims: &[Claim],
     ) -> Result<Vec<Claimed>> {
+        let [recorded, released] = settled(settlements)?;
+        let rows: Vec<_> = claims
+            .iter()
+            .enumerate()
+            .map(|(ordinal, claim)| row(&claim.key, Numbered(&claim.fingerprint, ordinal)))
+            .collect();
+        let (claimed, now) = (grouped(&rows)?, now_ms());
         let mut guard = self.writer.lock().await;
-        let writer = opened(&mut guard)?;
-        let mut transaction = writer.connection.begin_with("BEGIN IMMEDIATE").await?;
-        settle(&mut transaction, settlements).await?;
-        let claimed = match claims {
-            [] => Vec::new(),
-            claims => self.claim(&mut transaction, claim, claims).await?,
-        };
-        transaction.commit().await?;
-        Ok(claimed)
+        let connection = &mut opened(&mut guard)?.connection;
+        let write = sqlx::query_scalar::<_, i64>(statements::WRITE)
+            .bind(recorded)
+            .bind(released)
+            .bind(claimed)
+            .bind(first.0)
+            .bind(now);
+        match write.fetch_all(&mut *connection).await {
+            Ok(inserted) if inserted == [claims.len() as i64] => Ok(all_new(claims, first)),
+            // Nobody else writes: what is there now was there then.
+            Ok(_) => self.judge(connection, first, claims, now).await,
+            Err(error) => {
+                // Fails if SQLite has rolled back already.
+                drop(sqlx::query("ROLLBACK").execute(connection).await);
+                Err(error.into())
+            }
+        }
     }
 
     async fn find(&self, claims: &[Claim]) -> Result<Vec<Row>> {
@@ -186,7 +172,7 @@ impl Store for SqliteStore {
         let mut guard = self.reader.lock().await;
         let reader = opened(&mut guard)?;
         let query = sqlx::query_as::<_, Counts>(statements::BULK);
-        let counts = query.bind(page_id).bind(bulk_id).bind(self.first_claim()).fetch_all(reader).await?;
+        let counts = query.bind(page_id).bind(bulk_id).bind(self.first_claim).fetch_all(reader).await?;
         Ok(bulk_record(&counts))
     }
 
@@ -195,7 +181,7 @@ impl Store for SqliteStore {
         let rows = sqlx::query_as(statements::RESULTS)
             .bind(&query.page_id)
             .bind(&query.bulk_id)
-            .bind(self.first_claim())
+            .bind(self.first_claim)
             .bind(&query.after)
             .bind(query.state.map(|state| state.number()))
             .bind(i64::from(query.limit) + 1)
@@ -204,40 +190,20 @@ impl Store for SqliteStore {
         Ok(results_page(rows, query.limit))
     }
 
-    /// Walks the table, some rows at a time: an index on the time would cost every claim more than that.
     async fn sweep(&self, before_ms: i64) -> Result<bool> {
         let mut guard = self.writer.lock().await;
-        let Writer { connection, swept_to, .. } = opened(&mut guard)?;
-        let (page_id, bulk_id, id) = std::mem::take(swept_to);
-        let to: Option<(String, String, String)> = sqlx::query_as(statements::SWEEP_TO)
-            .bind(&page_id)
-            .bind(&bulk_id)
-            .bind(&id)
-            .bind(LEDGER_SWEEP_ROWS)
-            .fetch_optional(&mut *connection)
-            .await?;
-        sqlx::query(statements::SWEEP)
-            .bind(page_id)
-            .bind(bulk_id)
-            .bind(id)
-            .bind(to.as_ref().map(|to| &to.0))
-            .bind(to.as_ref().map(|to| &to.1))
-            .bind(to.as_ref().map(|to| &to.2))
-            .bind(before_ms)
-            .bind(self.first_claim())
-            .execute(connection)
-            .await?;
-        let has_more = to.is_some();
-        *swept_to = to.unwrap_or_default();
-        Ok(has_more)
+        let sweep =
+            sqlx::query(statements::SWEEP).bind(before_ms).bind(self.first_claim).bind(LEDGER_SWEEP_ROWS);
+        let swept = sweep.execute(&mut opened(&mut guard)?.connection).await?.rows_affected();
+        Ok(swept >= LEDGER_SWEEP_ROWS.unsigned_abs())
     }
 
     /// Writes and removes 64 KiB: a file that takes a few bytes may still be too full for claims.
     async fn probe(&self) -> Result<()> {
         let mut guard = self.writer.lock().await;
         let writer = &mut opened(&mut guard)?.connection;
-        sqlx::query("UPDATE ledger_owner SET filler = zeroblob(65536)").execute(&mut *writer).await?;
-        sqlx::query("UPDATE ledger_owner SET filler = NULL").execute(writer).await?;
+        sqlx::query("UPDATE ledger_probe SET filler = zeroblob(65536)").execute(&mut *writer).await?;
+        sqlx::query("UPDATE ledger_probe SET filler = NULL").execute(writer).await?;
         Ok(())
     }
 

@@ -19,17 +19,17 @@ pub(super) trait Store: std::fmt::Debug + Send + Sync {
     /// Its address, without a password.
     fn name(&self) -> &str;
 
-    /// The number for the claims of the next write.
-    fn next_claim(&self) -> ClaimNumber;
+    /// The number of the first of the claims of the next write, of which there are so many.
+    fn next_claim(&self, claims: usize) -> ClaimNumber;
 
     /// Fails if claims with this number may be someone else's by now.
     fn check(&self, claim: ClaimNumber) -> Result<()>;
 
-    /// One transaction: first the settlements, then the claims. Whether it was done is not known if it fails, but
+    /// One transaction: first the settlements, then the claims, numbered from `first`. Whether it was done is not known if it fails, but
     /// doing it again does no harm.
     async fn write(
         &self,
-        claim: ClaimNumber,
+        first: ClaimNumber,
         settlements: &[&Settlement],
         claims: &[Claim],
     ) -> Result<Vec<Claimed>>;
@@ -132,16 +132,16 @@ pub(super) enum Verdict {
 }
 
 /// Every claim of a group is new.
-pub(super) fn all_new(claims: &[Claim], number: ClaimNumber) -> Vec<Claimed> {
-    claims.iter().map(|claim| new(claim, number)).collect()
+pub(super) fn all_new(claims: &[Claim], first: ClaimNumber) -> Vec<Claimed> {
+    claims.iter().enumerate().map(|(ordinal, claim)| new(claim, first.nth(ordinal))).collect()
 }
 
 fn new(claim: &Claim, number: ClaimNumber) -> Claimed {
     Claimed::New(Ticket { key: claim.key.clone(), claim: number })
 }
 
-/// What a group of claims found, given the rows of its keys. `number` marks those that it inserted itself.
-pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, number: ClaimNumber) -> Vec<Verdict> {
+/// What a group of claims found, given the rows of its keys. Their numbers tell which it inserted itself.
+pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, first: ClaimNumber) -> Vec<Verdict> {
     let mut rows: HashMap<usize, Row> = rows.into_iter().map(|row| (row.ordinal, row)).collect();
     // Keys that an earlier claim of this group got, with its fingerprint.
     let mut taken: HashMap<&Key, [u8; 16]> = HashMap::with_capacity(claims.len());
@@ -153,7 +153,7 @@ pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, number: ClaimNumber) -> Ve
         let Some(row) = rows.remove(&ordinal) else { return Verdict::InProgress };
         if row.fingerprint != claim.fingerprint {
             Verdict::Reused
-        } else if row.claim == number {
+        } else if row.claim == first.nth(ordinal) {
             taken.insert(&claim.key, claim.fingerprint);
             Verdict::New
         } else if row.is_in_progress() {
@@ -189,14 +189,14 @@ pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Cla
 pub(super) fn carry_out(
     claims: &[Claim],
     verdicts: Vec<Verdict>,
-    number: ClaimNumber,
+    first: ClaimNumber,
     has_taken: impl Fn(usize) -> bool,
 ) -> Vec<Claimed> {
     let verdicts = claims.iter().zip(verdicts).enumerate();
     verdicts
         .map(|(ordinal, (claim, verdict))| match verdict {
-            Verdict::New => new(claim, number),
-            Verdict::Reclaim(_) if has_taken(ordinal) => new(claim, number),
+            Verdict::New => new(claim, first.nth(ordinal)),
+            Verdict::Reclaim(_) if has_taken(ordinal) => new(claim, first.nth(ordinal)),
             Verdict::Reclaim(_) | Verdict::InProgress => Claimed::InProgress,
             Verdict::Settled(outcome) => Claimed::Settled(outcome),
             Verdict::Reused => Claimed::Reused,

@@ -142,8 +142,10 @@ impl Writer {
                 }
             } else if !self.claims.is_empty() || !self.unsettled.is_empty() {
                 self.write().await;
-                // Lets those who were just answered join the next write.
-                tokio::task::yield_now().await;
+                // If nobody waits, those who were just answered may join the next write.
+                if self.commands.is_empty() {
+                    tokio::task::yield_now().await;
+                }
             }
             self.sweep().await;
         }
@@ -211,7 +213,7 @@ impl Writer {
             replies.push(group.reply);
             claims.extend(group.claims);
         }
-        let number = self.store.next_claim();
+        let number = self.store.next_claim(claims.len());
         let (began, rows) = (Instant::now(), settlements.len() + claims.len());
         let written = self.store.write(number, &settlements, &claims).await;
         self.options.metrics.ledger_written(rows, written.is_ok(), began.elapsed());
@@ -249,8 +251,11 @@ impl Writer {
 
     /// Undoes the claims of a write that failed: it may have been done all the same, and nobody will send them.
     fn void(&mut self, number: ClaimNumber, claims: Vec<Claim>) {
-        let settlements: Vec<_> =
-            claims.into_iter().map(|claim| Settlement::void(claim.key, number)).collect();
+        let settlements: Vec<_> = claims
+            .into_iter()
+            .enumerate()
+            .map(|(ordinal, claim)| Settlement::void(claim.key, number.nth(ordinal)))
+            .collect();
         if !settlements.is_empty() {
             self.keep(SettleGroup { settlements, reply: None });
         }

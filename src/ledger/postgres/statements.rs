@@ -20,10 +20,10 @@ pub(super) const END_OWNER: &str = "DELETE FROM ledger_owner WHERE id = $1";
 /// An owner without a row counts as expired.
 pub(super) const SWEEP_OWNERS: &str = "DELETE FROM ledger_owner WHERE expires_at < clock_timestamp()";
 
-/// Pages, bulks, ids, fingerprints; the claim's number, its time.
+/// Pages, bulks, ids, fingerprints; the number of the first claim, the claims' time.
 pub(super) const CLAIM: &str = "
     INSERT INTO ledger_message (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time)
-    SELECT page_id, bulk_id, id, fingerprint, 0, $5, $6, $6
+    SELECT page_id, bulk_id, id, fingerprint, 0, $5 + ordinal - 1, $6, $6
     FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY
         AS item (page_id, bulk_id, id, fingerprint, ordinal)
     ORDER BY page_id COLLATE \"C\", bulk_id COLLATE \"C\", id COLLATE \"C\", ordinal
@@ -38,9 +38,9 @@ pub(super) const FIND: &str = "
     JOIN ledger_message AS message
         ON message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id";
 
-/// Pages, bulks, ids, ordinals, the claims to take over from; the claim's number, its time.
+/// Pages, bulks, ids, ordinals, the claims to take over from; the number of the first claim, the claims' time.
 pub(super) const RECLAIM: &str = "
-    UPDATE ledger_message AS message SET state = 4, claim = $6, claim_time = $7, update_time = $7
+    UPDATE ledger_message AS message SET state = 4, claim = $6 + item.ordinal, claim_time = $7, update_time = $7
     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
         AS item (page_id, bulk_id, id, ordinal, claim)
     WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id

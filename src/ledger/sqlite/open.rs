@@ -15,8 +15,8 @@ pub(super) struct Opened {
     pub(super) lock: File,
     pub(super) writer: SqliteConnection,
     pub(super) reader: SqliteConnection,
-    /// A number that no earlier process had that opened the file.
-    pub(super) owner: i64,
+    /// A number above those of all claims in the file.
+    pub(super) first_claim: i64,
 }
 
 pub(super) async fn open(path: &Path) -> Result<Opened> {
@@ -56,11 +56,13 @@ pub(super) async fn open(path: &Path) -> Result<Opened> {
         .dangerous_set_table_name(MIGRATIONS_TABLE)
         .run(&mut writer)
         .await?;
-    let owner = sqlx::query_scalar("UPDATE ledger_owner SET id = id + 1, filler = NULL RETURNING id")
+    // A probe that was broken off may have left it full.
+    sqlx::query("UPDATE ledger_probe SET filler = NULL").execute(&mut writer).await?;
+    let first_claim = sqlx::query_scalar("SELECT coalesce(max(claim), 0) + 1 FROM ledger_message")
         .fetch_one(&mut writer)
         .await?;
     let reader = options.read_only(true).connect().await?;
-    Ok(Opened { lock, writer, reader, owner })
+    Ok(Opened { lock, writer, reader, first_claim })
 }
 
 /// Locks the file for this process. SQLite's own exclusive mode would keep our reading connection out, and whoever

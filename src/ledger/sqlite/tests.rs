@@ -1,8 +1,12 @@
 use std::sync::Arc;
 
-use sqlx::{AssertSqlSafe, Executor};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 
 use super::*;
+use crate::error::Outcome;
+use crate::ledger::MIGRATIONS_TABLE;
+use crate::ledger::record::to_ms;
 use crate::ledger::writer::Writer as WritingTask;
 use crate::ledger::{Ledger, Options};
 
@@ -22,17 +26,10 @@ async fn no_statement_scans_the_table() {
     let (_folder, store) = store().await;
     let mut guard = store.writer.lock().await;
     let connection = &mut guard.as_mut().unwrap().connection;
-    for statement in [
-        statements::CLAIM,
-        statements::FIND,
-        statements::RECLAIM,
-        statements::RECORD,
-        statements::RELEASE_CLAIMED,
-        statements::RELEASE_RECLAIMED,
-        statements::BULK,
-        statements::RESULTS,
-        statements::SWEEP,
-    ] {
+    let is_over_rows = |statement: &&str| statement.contains("ledger_message");
+    let written = statements::WRITE.split(';').filter(is_over_rows);
+    let others = [statements::FIND, statements::RECLAIM, statements::BULK, statements::RESULTS];
+    for statement in written.chain(others) {
         let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
         let steps: Vec<(i64, i64, i64, String)> =
             sqlx::query_as(explain).fetch_all(&mut *connection).await.unwrap();
@@ -67,4 +64,30 @@ async fn a_full_disk_stops_claims_until_there_is_room_again() {
     ready.wait_for(|is_ready| *is_ready).await.unwrap();
     let claimed = ledger.claim(claims(0..1000)).await.unwrap();
     assert!(claimed.iter().all(|claimed| matches!(claimed, Claimed::New(_))), "nothing was left behind");
+}
+
+#[tokio::test]
+async fn a_file_of_an_earlier_version_keeps_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut earlier = options.connect().await.unwrap();
+    let mut migrator = sqlx::migrate!("src/ledger/migrations/sqlite");
+    migrator.migrations.to_mut().truncate(2);
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE).run(&mut earlier).await.unwrap();
+    let rows = "INSERT INTO ledger_message VALUES
+        ('page', 'bulk', '1', unhex('01010101010101010101010101010101'), 1, 5, 20, 30, '{\"message_id\":\"m_1\"}'),
+        ('page', 'bulk', '2', unhex('01010101010101010101010101010101'), 0, 5, 10, 10, NULL)";
+    earlier.execute(rows).await.unwrap();
+    earlier.close().await.unwrap();
+
+    let store = SqliteStore::open("sqlite://test.db", &path).await.unwrap();
+    let claims = claims(1..4);
+    let claimed = store.write(store.next_claim(claims.len()), &[], &claims).await.unwrap();
+    let [Claimed::Settled(Outcome::Sent(receipt)), Claimed::Settled(Outcome::Unknown(_)), Claimed::New(_)] =
+        &claimed[..]
+    else {
+        panic!("{claimed:?}")
+    };
+    assert_eq!((&*receipt.message_id, to_ms(receipt.sent_time)), ("m_1", 30));
 }

@@ -31,8 +31,8 @@ impl Store for Unreliable {
     fn name(&self) -> &str {
         "unreliable"
     }
-    fn next_claim(&self) -> ClaimNumber {
-        self.store.next_claim()
+    fn next_claim(&self, claims: usize) -> ClaimNumber {
+        self.store.next_claim(claims)
     }
     fn check(&self, claim: ClaimNumber) -> Result<()> {
         self.store.check(claim)
