@@ -37,14 +37,12 @@ pub(super) async fn run(
     context: &Context,
     page: &Page,
     budget: &RetryBudget,
-    messages: Vec<Queued>,
+    mut messages: Vec<Queued>,
     began: impl FnOnce(usize),
 ) -> Report {
     // A unary caller who has left would not know that its message was sent after all. A bulk's lane drops its items.
-    let (messages, abandoned): (Vec<_>, Vec<_>) = messages
-        .into_iter()
-        .partition(|queued| queued.source != Source::Unary || !queued.reply.is_abandoned());
-    for queued in abandoned {
+    let is_abandoned = |queued: &mut Queued| queued.source == Source::Unary && queued.reply.is_abandoned();
+    for queued in messages.extract_if(.., is_abandoned) {
         queued.reply.answer(Outcome::not_sent(Reason::Expired, "the caller has left"));
     }
     let cleared = claim(context, messages).await;

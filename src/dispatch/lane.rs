@@ -296,7 +296,8 @@ impl Lane {
             Rank::Unary => self.queue.take_unary(kind, count),
             Rank::Bulk => self.queue.take_bulk(kind, count),
         };
-        let number = self.rates.pace(kind).take(batch.len());
+        // Bulk items whose recipients get a unary message first are left behind.
+        let number = (!batch.is_empty()).then(|| self.rates.pace(kind).take(batch.len()))?;
         Some((batch, number))
     }
 

@@ -1,8 +1,8 @@
 //! What waits on one page, and in which order it goes. Knows no clock and no network.
 //!
 //! Unary messages go before bulk ones; bulks take turns, item by item; messages to one recipient go one after the
-//! other, in the order they were queued, and so never share a batch. Audio and video have a rate of their own, so they
-//! wait apart from the rest.
+//! other, those of one source in the order they were queued, and so never share a batch. Audio and video have a rate of
+//! their own, so they wait apart from the rest.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -47,14 +47,24 @@ struct Waiting {
     in_bulks: usize,
 }
 
+/// A recipient with a message in a queue or in flight: its first one.
+#[derive(Debug, Default)]
+struct Taken {
+    /// The first one is a bulk's, and is in a queue.
+    is_bulk_waiting: bool,
+    /// A unary message has gone before it, and is the first one now.
+    is_overtaken: bool,
+    /// What waits behind it: unary messages, then those of bulks.
+    behind: VecDeque<Queued>,
+}
+
 /// One page's queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     hasher: RandomState,
     media: Waiting,
     other: Waiting,
-    /// Recipients with a message in a queue or in flight, and the messages that wait behind it.
-    recipients: HashMap<RecipientHash, VecDeque<Queued>>,
+    recipients: HashMap<RecipientHash, Taken>,
     /// Messages that are tried again later; their recipients stay taken.
     delayed: BTreeMap<(Instant, u64), Queued>,
     delayed_number: u64,
@@ -66,14 +76,25 @@ impl Queue {
         self.hasher.hash_one(&message.message.recipient)
     }
 
-    /// Adds a message behind all others of its source and of its recipient.
+    /// Adds a message behind all others of its source and of its recipient, but a unary one before those of bulks.
     pub(super) fn push(&mut self, message: Queued) {
         let recipient = self.recipient(&message);
-        if let Some(behind) = self.recipients.get_mut(&recipient) {
-            behind.push_back(message);
-            return;
+        let is_unary = message.source == Source::Unary;
+        if let Some(taken) = self.recipients.get_mut(&recipient) {
+            if !is_unary {
+                taken.behind.push_back(message);
+                return;
+            }
+            if !taken.is_bulk_waiting || taken.is_overtaken {
+                let unary = taken.behind.iter().take_while(|other| other.source == Source::Unary).count();
+                taken.behind.insert(unary, message);
+                return;
+            }
+            taken.is_overtaken = true;
+        } else {
+            let taken = Taken { is_bulk_waiting: !is_unary, ..Taken::default() };
+            self.recipients.insert(recipient, taken);
         }
-        self.recipients.insert(recipient, VecDeque::new());
         self.waiting(Kind::of(&message)).push_back(message);
     }
 
@@ -105,7 +126,7 @@ impl Queue {
 
     /// The first deadline of all that waits.
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
-        let behind = self.recipients.values().flatten();
+        let behind = self.recipients.values().flat_map(|taken| &taken.behind);
         let bulks = [&self.media, &self.other].into_iter().flat_map(|waiting| &waiting.bulks);
         let unary = [&self.media, &self.other].into_iter().flat_map(|waiting| &waiting.unary);
         let waiting =
@@ -131,33 +152,59 @@ impl Queue {
 
     /// Takes up to `count` bulk messages, one from each bulk in turn.
     pub(super) fn take_bulk(&mut self, kind: Kind, count: usize) -> Vec<Queued> {
-        let waiting = self.waiting(kind);
-        let mut taken = Vec::with_capacity(count.min(waiting.in_bulks));
-        while taken.len() < count
-            && let Some((number, mut queue)) = waiting.bulks.pop_front()
+        let mut batch = Vec::with_capacity(count.min(self.of(kind).in_bulks));
+        while batch.len() < count
+            && let Some(message) = self.waiting(kind).next_of_bulks()
         {
-            taken.extend(queue.pop_front());
-            if !queue.is_empty() {
-                waiting.bulks.push_back((number, queue));
+            let recipient = self.recipient(&message);
+            let taken = self.recipients.entry(recipient).or_default();
+            taken.is_bulk_waiting = false;
+            if std::mem::take(&mut taken.is_overtaken) {
+                let unary = taken.behind.iter().take_while(|other| other.source == Source::Unary).count();
+                taken.behind.insert(unary, message);
+            } else {
+                batch.push(message);
             }
         }
-        waiting.in_bulks -= taken.len();
-        taken
+        batch
     }
 
-    /// A recipient's message has its outcome: the one behind it moves up.
+    /// A recipient's first message has its outcome, or is gone: the next one moves up.
     pub(super) fn release(&mut self, recipient: RecipientHash) {
-        match self.recipients.get_mut(&recipient).and_then(VecDeque::pop_front) {
-            Some(message) => self.waiting(Kind::of(&message)).push_back(message),
-            None => drop(self.recipients.remove(&recipient)),
+        let Some(taken) = self.recipients.get_mut(&recipient) else { return };
+        let is_next_unary = taken.behind.front().is_some_and(|next| next.source == Source::Unary);
+        if std::mem::take(&mut taken.is_overtaken) && !is_next_unary {
+            return;
+        }
+        let Some(next) = taken.behind.pop_front() else {
+            self.recipients.remove(&recipient);
+            return;
+        };
+        taken.is_overtaken = taken.is_bulk_waiting;
+        taken.is_bulk_waiting |= !is_next_unary;
+        self.waiting(Kind::of(&next)).push_back(next);
+    }
+
+    /// A message is gone that was in a queue.
+    fn forget(&mut self, message: &Queued) {
+        let recipient = self.recipient(message);
+        match self.recipients.get_mut(&recipient) {
+            Some(taken) if taken.is_overtaken && message.source != Source::Unary => {
+                (taken.is_bulk_waiting, taken.is_overtaken) = (false, false);
+            }
+            Some(taken) => {
+                taken.is_bulk_waiting &= message.source == Source::Unary;
+                self.release(recipient);
+            }
+            None => {}
         }
     }
 
     /// Takes out every waiting message for which `is_meant` holds.
     pub(super) fn take_out(&mut self, is_meant: impl Fn(&Queued) -> bool) -> Vec<Queued> {
         let mut taken: Vec<Queued> = Vec::new();
-        for behind in self.recipients.values_mut() {
-            taken.extend(extract(behind, &is_meant));
+        for recipient in self.recipients.values_mut() {
+            taken.extend(extract(&mut recipient.behind, &is_meant));
         }
         let mut free: Vec<Queued> = Vec::new();
         for waiting in [&mut self.media, &mut self.other] {
@@ -172,8 +219,7 @@ impl Queue {
             self.delayed.iter().filter(|(_, message)| is_meant(message)).map(|(key, _)| *key).collect();
         free.extend(due.iter().filter_map(|key| self.delayed.remove(key)));
         for message in &free {
-            let recipient = self.recipient(message);
-            self.release(recipient);
+            self.forget(message);
         }
         taken.extend(free);
         taken
@@ -195,6 +241,17 @@ impl Queue {
 }
 
 impl Waiting {
+    /// A message of the bulk whose turn it is.
+    fn next_of_bulks(&mut self) -> Option<Queued> {
+        let (number, mut queue) = self.bulks.pop_front()?;
+        let message = queue.pop_front()?;
+        self.in_bulks -= 1;
+        if !queue.is_empty() {
+            self.bulks.push_back((number, queue));
+        }
+        Some(message)
+    }
+
     fn push_back(&mut self, message: Queued) {
         match self.queue_of(message.source) {
             None => self.unary.push_back(message),

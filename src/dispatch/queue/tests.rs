@@ -69,18 +69,61 @@ fn one_recipients_messages_go_one_after_the_other_in_order() {
     for name in ["1", "2", "3"] {
         queue.push(queued(Source::Bulk(1), "same", name));
     }
-    queue.push(queued(Source::Unary, "same", "4"));
     queue.push(queued(Source::Bulk(1), "other", "x"));
     let first = next(&mut queue);
+    queue.push(queued(Source::Unary, "same", "4"));
     assert_eq!(names(&first), ["1", "x"], "two messages for one recipient never share a batch");
     assert!(next(&mut queue).is_empty(), "the recipient is busy");
     finish(&mut queue, &first);
-    for name in ["2", "3", "4"] {
+    for name in ["4", "2", "3"] {
         let batch = next(&mut queue);
         assert_eq!(names(&batch), [name]);
         finish(&mut queue, &batch);
     }
     assert!(queue.recipients.is_empty(), "a recipient with nothing to send takes no memory");
+}
+
+/// An order's confirmation does not wait for the audience that its recipient is in.
+#[test]
+fn a_unary_message_goes_before_its_recipients_bulk_items_that_wait() {
+    let mut queue = Queue::default();
+    for name in ["1", "2"] {
+        queue.push(queued(Source::Bulk(1), "same", name));
+    }
+    queue.push(queued(Source::Unary, "same", "u1"));
+    queue.push(queued(Source::Unary, "same", "u2"));
+    let first = next(&mut queue);
+    assert_eq!(names(&first), ["u1"]);
+    assert!(next(&mut queue).is_empty(), "the recipient is busy");
+    queue.push(queued(Source::Bulk(1), "same", "3"));
+    finish(&mut queue, &first);
+    for name in ["u2", "1", "2", "3"] {
+        let batch = next(&mut queue);
+        assert_eq!(names(&batch), [name]);
+        finish(&mut queue, &batch);
+    }
+    assert!(queue.recipients.is_empty());
+}
+
+#[test]
+fn what_leaves_the_queue_frees_its_recipient_for_the_others() {
+    for gone in [Source::Unary, Source::Bulk(1), Source::Bulk(2)] {
+        let mut queue = Queue::default();
+        for (source, name) in [(Source::Bulk(1), "1"), (Source::Bulk(2), "2"), (Source::Unary, "u")] {
+            queue.push(queued(source, "same", name));
+        }
+        assert_eq!(queue.take_out(|queued| queued.source == gone).len(), 1);
+        let mut sent = Vec::new();
+        loop {
+            let batch = next(&mut queue);
+            let Some(message) = batch.first() else { break };
+            sent.push(message.source);
+            finish(&mut queue, &batch);
+        }
+        let left = [Source::Unary, Source::Bulk(1), Source::Bulk(2)];
+        assert_eq!(sent, left.into_iter().filter(|source| *source != gone).collect::<Vec<_>>());
+        assert!(queue.recipients.is_empty(), "{gone:?}");
+    }
 }
 
 #[test]
