@@ -15,6 +15,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure()
         .boxed(".messenger.v1.SendBulkMessagesRequest.frame.start")
+        // Items are moved often, and few have these.
+        .boxed(".messenger.v1.BulkItem.action")
+        .boxed(".messenger.v1.BulkItem.options")
         .compile_fds(descriptors)?;
     Ok(())
 }

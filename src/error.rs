@@ -3,6 +3,7 @@
 //! `api/status.rs` turns these into gRPC; nothing here knows about gRPC or Graph.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::time::{Duration, SystemTime};
 
 /// Why a message was not sent, or why its outcome is not known. The contract documents each value
@@ -81,8 +82,8 @@ pub struct Violations(Vec<Violation>);
 
 impl Violations {
     /// Notes that `field` breaks a rule.
-    pub fn add(&mut self, field: impl Into<String>, description: impl Into<String>) {
-        self.0.push(Violation { field: field.into(), description: description.into() });
+    pub fn add(&mut self, field: impl fmt::Display, description: impl Into<String>) {
+        self.0.push(Violation { field: field.to_string(), description: description.into() });
     }
 
     /// How many rules are broken so far.
@@ -150,15 +151,15 @@ impl SendError {
     }
 
     /// The error of one broken rule.
-    pub fn violation(field: impl Into<String>, description: impl Into<String>) -> Self {
+    pub fn violation(field: impl fmt::Display, description: impl Into<String>) -> Self {
         let mut violations = Violations::default();
         violations.add(field, description);
         violations.into_error()
     }
 }
 
-impl std::fmt::Display for SendError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.message)
     }
 }

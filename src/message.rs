@@ -6,6 +6,7 @@ mod json;
 mod quick_reply;
 mod template;
 
+use std::fmt;
 use std::sync::Arc;
 
 pub use quick_reply::{ContentType, QuickReply, check_count as check_quick_reply_count};
@@ -36,9 +37,9 @@ pub enum Recipient {
     PostId(String),
 }
 
-impl std::fmt::Debug for Recipient {
+impl fmt::Debug for Recipient {
     /// Recipient ids never reach a log.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Recipient(redacted)")
     }
 }
@@ -103,10 +104,10 @@ const TAG_CUSTOMER_FEEDBACK: &str = "CUSTOMER_FEEDBACK";
 
 impl Options {
     /// Checks that there is a messaging type: all but sender actions need one.
-    pub fn require_messaging_type(&self, field: &str, violations: &mut Violations) {
+    pub fn require_messaging_type(&self, field: &dyn fmt::Display, violations: &mut Violations) {
         if self.messaging_type.is_none() {
             violations.add(
-                format!("{field}.messaging_type"),
+                format_args!("{field}.messaging_type"),
                 "is required: RESPONSE, UPDATE, MESSAGE_TAG or UTILITY",
             );
         }
@@ -114,25 +115,25 @@ impl Options {
 
     /// Checks messaging type and tag against each other. `field` is the path of the options, `tag_field` the
     /// name of the field that the tag came from.
-    pub fn check(&self, field: &str, tag_field: &str, violations: &mut Violations) {
+    pub fn check(&self, field: &dyn fmt::Display, tag_field: &str, violations: &mut Violations) {
         let tagged = self.messaging_type == Some(MessagingType::MessageTag);
         match &self.tag {
             None if tagged => violations.add(
-                format!("{field}.tag"),
+                format_args!("{field}.tag"),
                 "is required with MESSAGE_TAG: HUMAN_AGENT or CUSTOMER_FEEDBACK",
             ),
             None => {}
             Some(_) if !tagged => violations.add(
-                format!("{field}.{tag_field}"),
+                format_args!("{field}.{tag_field}"),
                 "goes with messaging_type MESSAGE_TAG only: leave it empty, or set that type",
             ),
             Some(tag) if TAGS_RETIRED_2026.contains(&tag.as_str()) => violations.add(
-                format!("{field}.{tag_field}"),
+                format_args!("{field}.{tag_field}"),
                 "was retired by Meta on 2026-04-27: send a utility template (messaging_type UTILITY), or \
                  HUMAN_AGENT if a person writes the answer",
             ),
             Some(tag) if TAGS_RETIRED_2020.contains(&tag.as_str()) => violations.add(
-                format!("{field}.{tag_field}"),
+                format_args!("{field}.{tag_field}"),
                 "was retired by Meta on 2020-03-04: send a utility template (messaging_type UTILITY)",
             ),
             Some(_) => {}
@@ -142,13 +143,18 @@ impl Options {
 
 impl Message {
     /// Checks the rules that span options and action. `options_field` is the path of the options.
-    pub fn check(&self, options_field: &str, violations: &mut Violations) {
+    pub fn check(&self, options_field: &dyn fmt::Display, violations: &mut Violations) {
         check_together(&self.options, &self.action, options_field, violations);
     }
 }
 
 /// The rules that span options and action.
-pub fn check_together(options: &Options, action: &Action, options_field: &str, violations: &mut Violations) {
+pub fn check_together(
+    options: &Options,
+    action: &Action,
+    options_field: &dyn fmt::Display,
+    violations: &mut Violations,
+) {
     if !matches!(action, Action::SenderAction(_)) {
         options.require_messaging_type(options_field, violations);
     }
@@ -156,7 +162,7 @@ pub fn check_together(options: &Options, action: &Action, options_field: &str, v
         && !matches!(action, Action::Template { template, .. } if template.kind() == "customer_feedback")
     {
         violations.add(
-            format!("{options_field}.tag"),
+            format_args!("{options_field}.tag"),
             "CUSTOMER_FEEDBACK goes with a template of type customer_feedback only",
         );
     }
@@ -172,9 +178,9 @@ pub enum Action {
     Template { template: Template, extras: Extras },
 }
 
-impl std::fmt::Debug for Action {
+impl fmt::Debug for Action {
     /// Message texts never reach a log.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Text { .. } => "Text(redacted)",
             Self::Media { .. } => "Media(redacted)",
@@ -190,7 +196,7 @@ pub struct Text(String);
 
 impl Text {
     /// Takes a text that keeps the limits, or notes a violation of `field`.
-    pub fn new(text: String, field: &str, violations: &mut Violations) -> Option<Self> {
+    pub fn new(text: String, field: &dyn fmt::Display, violations: &mut Violations) -> Option<Self> {
         if text.is_empty() {
             violations.add(field, "must not be empty");
             return None;
@@ -210,8 +216,8 @@ impl Text {
     }
 }
 
-impl std::fmt::Debug for Text {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Text(redacted)")
     }
 }
@@ -228,7 +234,7 @@ pub struct Extras {
 }
 
 /// Notes a violation of `field` if the metadata is too long.
-pub fn check_metadata(metadata: &str, field: &str, violations: &mut Violations) {
+pub fn check_metadata(metadata: &str, field: &dyn fmt::Display, violations: &mut Violations) {
     let length = metadata.chars().count();
     if length > METADATA_LENGTH_MAX {
         violations
@@ -270,7 +276,7 @@ pub struct Media {
 }
 
 /// Notes a violation of `field` unless `address` is an http or https URL with a host.
-pub fn check_http_url(address: &str, field: &str, violations: &mut Violations) {
+pub fn check_http_url(address: &str, field: &dyn fmt::Display, violations: &mut Violations) {
     let valid =
         url::Url::parse(address).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
     if !valid {

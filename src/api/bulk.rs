@@ -216,7 +216,7 @@ impl Bulk {
     /// Queues pending items as far as there is room. What is on record is answered from there: it need not wait for its
     /// page.
     async fn admit(&mut self) {
-        let mut admitted = Vec::new();
+        let mut admitted = Vec::with_capacity(self.pending.len());
         while self.room.has_place(self.in_flight.len())
             && let Some((index, item)) = self.pending.pop_front()
         {

@@ -45,8 +45,8 @@ pub fn of_unary(
         item_id: String::new(),
         recipient: recipient.cloned(),
         variables: variables.cloned(),
-        action: kind.map(|kind| pb::Action { kind: Some(kind.clone()) }),
-        options: options.cloned(),
+        action: kind.map(|kind| Box::new(pb::Action { kind: Some(kind.clone()) })),
+        options: options.cloned().map(Box::new),
     };
     shortened(Sha256::new_with_prefix(item.encode_to_vec()))
 }

@@ -145,24 +145,24 @@ impl UnaryRequest {
     /// Checks a request as a whole.
     fn into_message(self) -> Result<Message, SendError> {
         let mut violations = Violations::default();
-        convert::check_id(&self.request_id, "request_id", &mut violations);
+        convert::check_id(&self.request_id, &"request_id", &mut violations);
         let is_message = convert::is_message(self.kind.as_ref());
         let is_strict = self.options.as_ref().is_some_and(|options| options.strict_variables);
-        let recipient = convert::recipient(self.recipient, "recipient", &mut violations);
-        let options = convert::options(self.options, "options", &mut violations);
+        let recipient = convert::recipient(self.recipient, &"recipient", &mut violations);
+        let options = convert::options(self.options, &"options", &mut violations);
         let action = match self.template_variables {
-            None => convert::action(self.kind, "", None, Vec::new(), &mut violations),
+            None => convert::action(self.kind, &"", None, Vec::new(), &mut violations),
             Some(variables) => {
-                let rendering = Rendering::new(variables, is_strict, "template_variables", &mut violations);
+                let rendering = Rendering::new(variables, is_strict, &"template_variables", &mut violations);
                 rendering.and_then(|rendering| {
-                    convert::action(self.kind, "", Some(&rendering), Vec::new(), &mut violations)
+                    convert::action(self.kind, &"", Some(&rendering), Vec::new(), &mut violations)
                 })
             }
         };
         match &action {
-            Some(action) => check_together(&options, action, "options", &mut violations),
+            Some(action) => check_together(&options, action, &"options", &mut violations),
             // So that an invalid action hides no other violation.
-            None if is_message => options.require_messaging_type("options", &mut violations),
+            None if is_message => options.require_messaging_type(&"options", &mut violations),
             None => {}
         }
         match (recipient, action) {

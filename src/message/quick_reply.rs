@@ -1,5 +1,7 @@
 //! Quick replies: the buttons above the composer (Meta's quick reply page, 2026-06-17).
 
+use std::fmt;
+
 use crate::error::Violations;
 use crate::limits::{QUICK_REPLIES_MAX, QUICK_REPLY_PAYLOAD_LENGTH_MAX};
 
@@ -47,19 +49,19 @@ pub struct QuickReply {
 
 impl QuickReply {
     /// Notes every rule that this quick reply breaks; `field` is its path.
-    pub fn check(&self, field: &str, violations: &mut Violations) {
+    pub fn check(&self, field: &dyn fmt::Display, violations: &mut Violations) {
         if self.content_type == ContentType::Text {
             if self.title.is_empty() {
-                violations.add(format!("{field}.title"), "is required with content type text");
+                violations.add(format_args!("{field}.title"), "is required with content type text");
             }
             if self.payload.is_empty() {
-                violations.add(format!("{field}.payload"), "is required with content type text");
+                violations.add(format_args!("{field}.payload"), "is required with content type text");
             }
         }
         let length = self.payload.chars().count();
         if length > QUICK_REPLY_PAYLOAD_LENGTH_MAX {
             violations.add(
-                format!("{field}.payload"),
+                format_args!("{field}.payload"),
                 format!("must not be longer than {QUICK_REPLY_PAYLOAD_LENGTH_MAX} characters, has {length}"),
             );
         }
@@ -67,7 +69,7 @@ impl QuickReply {
 }
 
 /// Notes a violation of `field` if there are too many quick replies.
-pub fn check_count(count: usize, field: &str, violations: &mut Violations) {
+pub fn check_count(count: usize, field: &dyn fmt::Display, violations: &mut Violations) {
     if count > QUICK_REPLIES_MAX {
         violations.add(field, format!("must not be more than {QUICK_REPLIES_MAX}, are {count}"));
     }

@@ -2,6 +2,8 @@
 //! fields and counts (Meta's template pages, 2026). Lengths and values are left to Graph, which truncates some
 //! and refuses others; unknown types pass through.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use super::json::{Json, Object};
@@ -17,15 +19,15 @@ pub struct Template {
     kind: String,
 }
 
-impl std::fmt::Debug for Template {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Template").field("kind", &self.kind).finish_non_exhaustive()
     }
 }
 
 impl Template {
     /// Takes the JSON text of a template payload that keeps the rules, or notes violations of `field`.
-    pub fn new(json: String, field: &str, violations: &mut Violations) -> Option<Self> {
+    pub fn new(json: String, field: &dyn fmt::Display, violations: &mut Violations) -> Option<Self> {
         let payload = match serde_json::from_str::<Json<'_>>(&json) {
             Ok(Json::Object(payload)) => payload,
             Ok(_) => {
@@ -41,7 +43,8 @@ impl Template {
         let kind = match payload.text("template_type") {
             Some(kind) if !kind.is_empty() => kind.to_owned(),
             _ => {
-                violations.add(format!("{field}.template_type"), "is required: a string such as \"generic\"");
+                violations
+                    .add(format_args!("{field}.template_type"), "is required: a string such as \"generic\"");
                 return None;
             }
         };
@@ -83,7 +86,7 @@ fn without_template_type(json: &str) -> String {
 #[derive(Clone, Copy)]
 struct Node<'a> {
     map: &'a Object<'a>,
-    path: &'a str,
+    path: &'a dyn fmt::Display,
 }
 
 fn check_kind(kind: &str, payload: Node<'_>, violations: &mut Violations) {
@@ -217,7 +220,7 @@ fn is_given(value: Option<&Json<'_>>) -> bool {
 fn required(node: Node<'_>, keys: &[&str], violations: &mut Violations) {
     for key in keys {
         if !is_given(node.map.get(key)) {
-            violations.add(format!("{}.{key}", node.path), "is required");
+            violations.add(format_args!("{}.{key}", node.path), "is required");
         }
     }
 }
@@ -235,7 +238,7 @@ fn object(
     violations: &mut Violations,
     check: impl FnOnce(Node<'_>, &mut Violations),
 ) {
-    let path = format!("{}.{key}", parent.path);
+    let path = format_args!("{}.{key}", parent.path);
     match parent.map.get(key) {
         Some(Json::Object(map)) => check(Node { map, path: &path }, violations),
         None | Some(Json::Null) => violations.add(path, "is required"),
@@ -252,7 +255,7 @@ fn each(
     violations: &mut Violations,
     check: impl Fn(Node<'_>, &mut Violations),
 ) {
-    let path = format!("{}.{key}", parent.path);
+    let path = format_args!("{}.{key}", parent.path);
     let items: &[Json<'_>] = match parent.map.get(key) {
         Some(Json::Array(items)) => items,
         None | Some(Json::Null) => &[],
@@ -263,10 +266,10 @@ fn each(
     };
     if items.len() < min || items.len() > max {
         let range = if min == max { format!("exactly {min}") } else { format!("{min} to {max}") };
-        violations.add(&path, format!("must have {range} entries, has {}", items.len()));
+        violations.add(path, format!("must have {range} entries, has {}", items.len()));
     }
     for (index, item) in items.iter().enumerate() {
-        let path = format!("{path}[{index}]");
+        let path = format_args!("{path}[{index}]");
         if let Json::Object(map) = item {
             check(Node { map, path: &path }, violations);
         } else {

@@ -30,7 +30,7 @@ async fn an_audience_gets_one_result_each_in_batches() {
 async fn a_bad_item_is_a_result_and_the_stream_goes_on() {
     let stack = harness::start().await;
     let no_recipient = pb::BulkItem { item_id: "none".into(), ..Default::default() };
-    let own_action = pb::BulkItem { action: Some(harness::text_action("")), ..item("own", "1") };
+    let own_action = pb::BulkItem { action: Some(harness::text_action("").into()), ..item("own", "1") };
     let items = vec![item("good", "1"), no_recipient, own_action, item("", "2"), item("after", "3")];
     let answer = stack.bulk(vec![start_frame("hello"), items_frame(items)]).await;
     assert_eq!(answer.summary.unwrap(), pb::BulkCounts { sent: 2, rejected: 3, ..Default::default() });
@@ -47,7 +47,7 @@ async fn a_bad_item_is_a_result_and_the_stream_goes_on() {
 async fn items_may_bring_their_own_action_and_options() {
     let stack = harness::start().await;
     let own = pb::BulkItem {
-        action: Some(harness::text_action("own")),
+        action: Some(harness::text_action("own").into()),
         options: Some(pb::SendOptions {
             messaging_type: pb::MessagingType::Response.into(),
             ..Default::default()
@@ -75,7 +75,8 @@ async fn items_may_bring_their_own_action_and_options() {
 async fn a_broken_protocol_ends_the_stream_with_its_reason() {
     let stack = harness::start().await;
     let unknown_page = frame(pb::BulkStart { page_id: "999".into(), ..Default::default() });
-    let bad_action = frame(pb::BulkStart { action: Some(harness::text_action("")), ..Default::default() });
+    let bad_action =
+        frame(pb::BulkStart { action: Some(harness::text_action("").into()), ..Default::default() });
     let table = [
         (vec![], Code::InvalidArgument, "the first frame must be start"),
         (vec![items_frame(vec![])], Code::InvalidArgument, "the first frame must be start"),
@@ -128,7 +129,7 @@ async fn one_recipients_items_arrive_in_the_order_of_the_stream() {
     let stack = harness::start().await;
     let items: Vec<_> = (0..600)
         .map(|n| pb::BulkItem {
-            action: Some(harness::text_action(&n.to_string())),
+            action: Some(harness::text_action(&n.to_string()).into()),
             ..item(&n.to_string(), &format!("recipient-{}", n % 7))
         })
         .collect();

@@ -173,7 +173,7 @@ async fn sigterm_under_a_bulk_of_20000_items_loses_none() {
     let mut service = Service::start_with(&ledger, &sandbox_url, &no_limit).await;
     let items = (0..20_000).map(|n| {
         let item_id = format!("drain-{n}");
-        pb::BulkItem { action: Some(text_action(&item_id)), ..item(&item_id, &n.to_string()) }
+        pb::BulkItem { action: Some(text_action(&item_id).into()), ..item(&item_id, &n.to_string()) }
     });
     let account = Arc::new(Account::new("drain", items.collect()));
     let address = watch::Sender::new(Some(service.address.clone()));

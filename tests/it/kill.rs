@@ -98,7 +98,7 @@ impl Bulk {
         let items = (0..BULK_ITEMS).map(|n| {
             let item_id = format!("{number}-{n}");
             let mut item = item(&item_id, &format!("{}", random.below(BULK_ITEMS)));
-            item.action = Some(text_action(&item_id));
+            item.action = Some(text_action(&item_id).into());
             item
         });
         let bulk_id = format!("kill-{}-{number}", std::process::id());

@@ -166,7 +166,7 @@ async fn a_replica_that_is_killed_in_a_bulk_loses_nothing_and_doubles_nothing() 
     let items = (0..2000).map(|n| {
         // The first part of an id is the stream that it goes into.
         let item_id = format!("{}-{n}", n % 8);
-        pb::BulkItem { action: Some(text_action(&item_id)), ..item(&item_id, &n.to_string()) }
+        pb::BulkItem { action: Some(text_action(&item_id).into()), ..item(&item_id, &n.to_string()) }
     });
     let bulk = Account::new("sale", items.collect());
     // One client with eight streams, which gives them to the replicas in turn.

@@ -1,5 +1,6 @@
 //! What the start frame says, and how an item becomes a message under it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -42,17 +43,17 @@ impl Plan {
     /// All violations of the start.
     pub(super) fn new(start: pb::BulkStart) -> Result<Self, SendError> {
         let mut violations = Violations::default();
-        convert::check_id(&start.bulk_id, "start.bulk_id", &mut violations);
+        convert::check_id(&start.bulk_id, &"start.bulk_id", &mut violations);
         let mapping = start.quick_reply_mapping;
         if mapping.as_ref().is_some_and(|mapping| mapping.content_type_variable.is_empty()) {
             violations.add("start.quick_reply_mapping.content_type_variable", "is required");
         }
         let options =
-            start.options.map(|options| planned_options(Some(options), "start.options", &mut violations));
+            start.options.map(|options| planned_options(Some(options), &"start.options", &mut violations));
         let action =
             start.action.and_then(|action| planned_action(action, mapping.is_some(), &mut violations));
         if let (Some(options), Some(PlannedAction::Constant(action))) = (&options, &action) {
-            check_together(&options.options, action, "start.options", &mut violations);
+            check_together(&options.options, action, &"start.options", &mut violations);
         }
         let deadline = start.expire_time.and_then(|expire_time| deadline(expire_time, &mut violations));
         if violations.is_empty() {
@@ -67,25 +68,26 @@ impl Plan {
     /// # Errors
     /// All violations of the item.
     pub(super) fn message(&self, item: pb::BulkItem, index: usize) -> Result<Message, SendError> {
-        let at = format!("items[{index}]");
+        let at = format_args!("items[{index}]");
         let mut violations = Violations::default();
         if item.item_id.is_empty() {
-            violations.add(format!("{at}.item_id"), "must not be empty");
+            violations.add(format_args!("{at}.item_id"), "must not be empty");
         }
-        convert::check_id(&item.item_id, &format!("{at}.item_id"), &mut violations);
-        let recipient = convert::recipient(item.recipient, &format!("{at}.recipient"), &mut violations);
+        convert::check_id(&item.item_id, &format_args!("{at}.item_id"), &mut violations);
+        let recipient = convert::recipient(item.recipient, &format_args!("{at}.recipient"), &mut violations);
+        let own_options = format_args!("{at}.options");
         let (planned, options_field) = match (item.options, &self.options) {
-            (None, Some(planned)) => (planned.clone(), "start.options".to_owned()),
+            (None, Some(planned)) => (planned.clone(), &"start.options" as &dyn fmt::Display),
             (own, _) => {
-                let field = format!("{at}.options");
-                (planned_options(own, &field, &mut violations), field)
+                (planned_options(own.map(|own| *own), &own_options, &mut violations), &own_options as _)
             }
         };
         let is_message = convert::is_message(item.action.as_ref().and_then(|action| action.kind.as_ref()));
-        let action = self.action(item.action, item.variables, planned.is_strict, &at, &mut violations);
+        let action =
+            self.action(item.action.map(|own| *own), item.variables, planned.is_strict, &at, &mut violations);
         match &action {
-            Some(action) => check_together(&planned.options, action, &options_field, &mut violations),
-            None if is_message => planned.options.require_messaging_type(&options_field, &mut violations),
+            Some(action) => check_together(&planned.options, action, options_field, &mut violations),
+            None if is_message => planned.options.require_messaging_type(options_field, &mut violations),
             None => {}
         }
         match (recipient, action) {
@@ -101,13 +103,13 @@ impl Plan {
         own: Option<pb::Action>,
         variables: Option<Struct>,
         is_strict: bool,
-        at: &str,
+        at: &dyn fmt::Display,
         violations: &mut Violations,
     ) -> Option<Arc<Action>> {
         if let (None, Some(PlannedAction::Constant(action))) = (&own, &self.action) {
             return Some(action.clone());
         }
-        let field = format!("{at}.variables");
+        let field = format_args!("{at}.variables");
         let quick_replies = match (&self.quick_reply_mapping, &variables) {
             (Some(mapping), Some(variables)) => {
                 convert::mapped_quick_replies(mapping, variables, &field, violations)
@@ -128,7 +130,13 @@ impl Plan {
                     None => None,
                 };
                 let kind = own.and_then(|action| action.kind);
-                convert::action(kind, &format!("{at}.action."), rendering.as_ref(), quick_replies, violations)
+                convert::action(
+                    kind,
+                    &format_args!("{at}.action."),
+                    rendering.as_ref(),
+                    quick_replies,
+                    violations,
+                )
             }
         };
         action.map(Arc::new)
@@ -137,7 +145,7 @@ impl Plan {
 
 fn planned_options(
     options: Option<pb::SendOptions>,
-    field: &str,
+    field: &dyn fmt::Display,
     violations: &mut Violations,
 ) -> PlannedOptions {
     let is_strict = options.as_ref().is_some_and(|options| options.strict_variables);
@@ -145,11 +153,11 @@ fn planned_options(
 }
 
 fn planned_action(action: pb::Action, is_mapped: bool, violations: &mut Violations) -> Option<PlannedAction> {
-    let draft = convert::draft(action.kind, "start.action.", violations)?.compile(violations)?;
+    let draft = convert::draft(action.kind, &"start.action.", violations)?.compile(violations)?;
     if is_mapped || !draft.is_constant() {
         return Some(PlannedAction::Template(draft));
     }
-    let rendering = Rendering::new(Struct::default(), false, "start.action", violations)?;
+    let rendering = Rendering::new(Struct::default(), false, &"start.action", violations)?;
     rendering.apply(&draft, Vec::new(), violations).map(|action| PlannedAction::Constant(Arc::new(action)))
 }
 

@@ -11,7 +11,7 @@ impl Draft<String> {
         self.map(|leaf, source| match Template::compile(source, leaf.mode()) {
             Ok(template) => Some(template),
             Err(error) => {
-                violations.add(self.field_of(leaf), format!("is not a template: {error}"));
+                violations.add(self.path.of(leaf), format!("is not a template: {error}"));
                 None
             }
         })
@@ -21,17 +21,15 @@ impl Draft<String> {
     pub fn check(self, quick_replies: Vec<QuickReply>, violations: &mut Violations) -> Option<Action> {
         let before = violations.len();
         let extras = self.extras(quick_replies, violations);
-        let (url_field, text_field) = (self.field_of(Leaf::Url), self.field_of(Leaf::Text));
-        let json_field = self.field_of(Leaf::PayloadJson);
-        let tree_field = self.field_of(Leaf::Payload);
+        let path = self.path;
         let action = match self.content {
             Content::Text(text) => {
-                Text::new(text, &text_field, violations).map(|text| Action::Text { text, extras })
+                Text::new(text, &path.of(Leaf::Text), violations).map(|text| Action::Text { text, extras })
             }
             Content::Media { media_type, source } => {
                 let source = match source {
                     MediaSource::Url { url, is_reusable } => {
-                        message::check_http_url(&url, &url_field, violations);
+                        message::check_http_url(&url, &path.of(Leaf::Url), violations);
                         message::MediaSource::Url { url, is_reusable }
                     }
                     MediaSource::AttachmentId(id) => message::MediaSource::AttachmentId(id),
@@ -39,18 +37,20 @@ impl Draft<String> {
                 Some(Action::Media { media: Media { media_type, source }, extras })
             }
             Content::SenderAction(sender_action) => Some(Action::SenderAction(sender_action)),
-            Content::PayloadJson(json) => TemplatePayload::new(json, &json_field, violations)
+            Content::PayloadJson(json) => TemplatePayload::new(json, &path.of(Leaf::PayloadJson), violations)
                 .map(|template| Action::Template { template, extras }),
-            Content::Payload(tree) => TemplatePayload::new(tree.into_text(), &tree_field, violations)
-                .map(|template| Action::Template { template, extras }),
+            Content::Payload(tree) => {
+                TemplatePayload::new(tree.into_text(), &path.of(Leaf::Payload), violations)
+                    .map(|template| Action::Template { template, extras })
+            }
         };
         action.filter(|_| violations.len() == before)
     }
 
     fn extras(&self, more: Vec<QuickReply>, violations: &mut Violations) -> Extras {
-        message::check_metadata(&self.metadata, &self.field_of(Leaf::Metadata), violations);
-        let field = format!("{}.extras.{}", self.field(), self.quick_replies.field);
-        let own = self.quick_replies.list.iter().map(|quick_reply| QuickReply {
+        message::check_metadata(&self.metadata, &self.path.of(Leaf::Metadata), violations);
+        let field = self.path.quick_replies();
+        let own = self.quick_replies.iter().map(|quick_reply| QuickReply {
             content_type: quick_reply.content_type,
             title: quick_reply.title.clone(),
             payload: quick_reply.payload.clone(),
@@ -58,7 +58,7 @@ impl Draft<String> {
         });
         let mut quick_replies: Vec<_> = own.collect();
         for (index, quick_reply) in quick_replies.iter().enumerate() {
-            quick_reply.check(&format!("{field}[{index}]"), violations);
+            quick_reply.check(&format_args!("{field}[{index}]"), violations);
         }
         quick_replies.extend(more);
         message::check_quick_reply_count(quick_replies.len(), &field, violations);
@@ -81,7 +81,7 @@ impl Draft<Template> {
         self.map(|leaf, template| match template.render(variables, options) {
             Ok(text) => Some(text),
             Err(error) => {
-                violations.add(self.field_of(leaf), error.to_string());
+                violations.add(self.path.of(leaf), error.to_string());
                 None
             }
         })

@@ -11,10 +11,9 @@ use crate::template::Mode;
 /// been checked. `S` stands for a text: its source, its compiled template, or what it rendered to.
 #[derive(Debug)]
 pub struct Draft<S> {
-    /// Path of the action's fields, up to and including the last dot; empty in a unary request.
-    pub(super) at: Arc<str>,
+    pub(super) path: Path,
     pub(super) content: Content<S>,
-    pub(super) quick_replies: QuickReplies<S>,
+    pub(super) quick_replies: Vec<QuickReply<S>>,
     pub(super) metadata: S,
     pub(super) reply_to_message_id: String,
 }
@@ -34,11 +33,38 @@ pub(super) enum MediaSource<S> {
     AttachmentId(String),
 }
 
-/// Quick replies, and the name of the field that they came from.
-#[derive(Debug)]
-pub(super) struct QuickReplies<S> {
-    pub(super) field: &'static str,
-    pub(super) list: Vec<QuickReply<S>>,
+/// Where an action stands. Paths of its fields are written only when a violation needs one.
+#[derive(Clone, Debug)]
+pub(super) struct Path {
+    /// Path of the message that holds the action's field, with its final dot; empty in a unary request.
+    pub(super) at: Arc<str>,
+    /// Name of the action's own field.
+    pub(super) kind: &'static str,
+    /// Name of the field that the quick replies came from.
+    pub(super) quick_replies: &'static str,
+}
+
+impl Path {
+    /// The action's quick replies.
+    pub(super) fn quick_replies(&self) -> impl fmt::Display {
+        fmt::from_fn(|f| write!(f, "{}{}.extras.{}", self.at, self.kind, self.quick_replies))
+    }
+
+    /// A text within the action.
+    pub(super) fn of(&self, leaf: Leaf) -> impl fmt::Display {
+        fmt::from_fn(move |f| {
+            write!(f, "{}{}.", self.at, self.kind)?;
+            match leaf {
+                Leaf::Text => f.write_str("text"),
+                Leaf::Url => f.write_str("url"),
+                Leaf::PayloadJson => f.write_str("payload_json"),
+                Leaf::Payload => f.write_str("payload"),
+                Leaf::Metadata => f.write_str("extras.metadata"),
+                Leaf::QuickReplyTitle(index) => write!(f, "extras.{}[{index}].title", self.quick_replies),
+                Leaf::QuickReplyPayload(index) => write!(f, "extras.{}[{index}].payload", self.quick_replies),
+            }
+        })
+    }
 }
 
 #[derive(Debug)]
@@ -47,6 +73,18 @@ pub(super) struct QuickReply<S> {
     pub(super) title: S,
     pub(super) payload: S,
     pub(super) image_url: String,
+}
+
+impl<S> Content<S> {
+    /// Name of the field that holds it.
+    pub(super) fn kind(&self) -> &'static str {
+        match self {
+            Self::Text(_) => "text",
+            Self::Media { .. } => "media",
+            Self::SenderAction(_) => "sender_action",
+            Self::PayloadJson(_) | Self::Payload(_) => "template",
+        }
+    }
 }
 
 /// A text within an action.
@@ -77,36 +115,6 @@ impl Leaf {
 }
 
 impl<S> Draft<S> {
-    /// Name of the action's own field.
-    fn kind(&self) -> &'static str {
-        match self.content {
-            Content::Text(_) => "text",
-            Content::Media { .. } => "media",
-            Content::SenderAction(_) => "sender_action",
-            Content::PayloadJson(_) | Content::Payload(_) => "template",
-        }
-    }
-
-    /// Path of the action's own field.
-    pub(super) fn field(&self) -> String {
-        format!("{}{}", self.at, self.kind())
-    }
-
-    /// Path of a field within the action.
-    pub(super) fn field_of(&self, leaf: Leaf) -> String {
-        let (at, kind, quick_replies) = (&self.at, self.kind(), self.quick_replies.field);
-        let within: &dyn fmt::Display = match leaf {
-            Leaf::Text => &"text",
-            Leaf::Url => &"url",
-            Leaf::PayloadJson => &"payload_json",
-            Leaf::Payload => &"payload",
-            Leaf::Metadata => &"extras.metadata",
-            Leaf::QuickReplyTitle(index) => &format!("extras.{quick_replies}[{index}].title"),
-            Leaf::QuickReplyPayload(index) => &format!("extras.{quick_replies}[{index}].payload"),
-        };
-        format!("{at}{kind}.{within}")
-    }
-
     /// The same action with every text replaced. `None` if any text has no replacement; all of them are tried.
     pub(super) fn map<T>(&self, mut replace: impl FnMut(Leaf, &S) -> Option<T>) -> Option<Draft<T>> {
         let content = match &self.content {
@@ -127,8 +135,8 @@ impl<S> Draft<S> {
             }
         };
         let metadata = replace(Leaf::Metadata, &self.metadata);
-        let mut list = Vec::with_capacity(self.quick_replies.list.len());
-        for (index, quick_reply) in self.quick_replies.list.iter().enumerate() {
+        let mut list = Vec::with_capacity(self.quick_replies.len());
+        for (index, quick_reply) in self.quick_replies.iter().enumerate() {
             let title = replace(Leaf::QuickReplyTitle(index), &quick_reply.title);
             let payload = replace(Leaf::QuickReplyPayload(index), &quick_reply.payload);
             if let (Some(title), Some(payload)) = (title, payload) {
@@ -141,11 +149,11 @@ impl<S> Draft<S> {
                 });
             }
         }
-        let is_whole = list.len() == self.quick_replies.list.len();
+        let is_whole = list.len() == self.quick_replies.len();
         Some(Draft {
-            at: self.at.clone(),
+            path: self.path.clone(),
             content: content?,
-            quick_replies: is_whole.then_some(QuickReplies { field: self.quick_replies.field, list })?,
+            quick_replies: is_whole.then_some(list)?,
             metadata: metadata?,
             reply_to_message_id: self.reply_to_message_id.clone(),
         })

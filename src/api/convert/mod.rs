@@ -15,6 +15,7 @@ pub use options::{options, recipient};
 pub use read::draft;
 pub use variables::mapped_quick_replies;
 
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost_types::{Struct, Timestamp};
@@ -34,7 +35,12 @@ pub struct Rendering {
 
 impl Rendering {
     /// Reads template variables. `field` is their path; in strict mode a missing one is an error.
-    pub fn new(variables: Struct, is_strict: bool, field: &str, violations: &mut Violations) -> Option<Self> {
+    pub fn new(
+        variables: Struct,
+        is_strict: bool,
+        field: &dyn fmt::Display,
+        violations: &mut Violations,
+    ) -> Option<Self> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since_epoch.as_millis()).ok().and_then(Date::from_epoch_ms)?;
         let variables = variables::variables(variables, field, violations)?;
@@ -57,7 +63,7 @@ impl Rendering {
 /// own.
 pub fn action(
     action: Option<Kind>,
-    at: &str,
+    at: &dyn fmt::Display,
     rendering: Option<&Rendering>,
     quick_replies: Vec<QuickReply>,
     violations: &mut Violations,
@@ -75,7 +81,7 @@ pub fn is_message(action: Option<&Kind>) -> bool {
 }
 
 /// Notes a violation of `field` if an id is too long or holds control characters.
-pub fn check_id(id: &str, field: &str, violations: &mut Violations) {
+pub fn check_id(id: &str, field: &dyn fmt::Display, violations: &mut Violations) {
     let length = id.chars().count();
     if length > ID_LENGTH_MAX {
         violations.add(field, format!("must not be longer than {ID_LENGTH_MAX} characters, has {length}"));
@@ -86,7 +92,11 @@ pub fn check_id(id: &str, field: &str, violations: &mut Violations) {
 }
 
 /// A protobuf enum value, or `None` with a violation of `field` if this server does not know it.
-fn enum_value<T: TryFrom<i32>>(value: i32, field: &str, violations: &mut Violations) -> Option<T> {
+fn enum_value<T: TryFrom<i32>>(
+    value: i32,
+    field: &dyn fmt::Display,
+    violations: &mut Violations,
+) -> Option<T> {
     let known = T::try_from(value).ok();
     if known.is_none() {
         violations.add(field, format!("{value} is not a value that this server knows"));

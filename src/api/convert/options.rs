@@ -1,5 +1,7 @@
 //! Recipient and options.
 
+use std::fmt;
+
 use super::enum_value;
 use crate::api::pb;
 use crate::error::Violations;
@@ -9,7 +11,7 @@ use crate::message::{MessagingType, NotificationType, Options, Recipient};
 /// Reads who gets a message. `field` is the recipient's path.
 pub fn recipient(
     recipient: Option<pb::Recipient>,
-    field: &str,
+    field: &dyn fmt::Display,
     violations: &mut Violations,
 ) -> Option<Recipient> {
     use pb::recipient::Identifier;
@@ -21,10 +23,11 @@ pub fn recipient(
     let mut checked = |value: &str, name: &str| {
         let length = value.chars().count();
         if length == 0 {
-            violations.add(format!("{field}.{name}"), "must not be empty");
+            violations.add(format_args!("{field}.{name}"), "must not be empty");
         } else if length > RECIPIENT_LENGTH_MAX {
             let limit = RECIPIENT_LENGTH_MAX;
-            violations.add(format!("{field}.{name}"), format!("must not be longer than {limit} characters"));
+            violations
+                .add(format_args!("{field}.{name}"), format!("must not be longer than {limit} characters"));
         }
         (1..=RECIPIENT_LENGTH_MAX).contains(&length)
     };
@@ -44,7 +47,7 @@ pub fn recipient(
                 || !phone_number.contains(|c: char| c.is_ascii_digit())
             {
                 violations.add(
-                    format!("{field}.phone.phone_number"),
+                    format_args!("{field}.phone.phone_number"),
                     "must be digits with country code, such as 16505551212 or +1(212)555-2368",
                 );
                 return None;
@@ -56,12 +59,16 @@ pub fn recipient(
 
 /// Reads how a message is sent. `field` is the path of the options. Whether a messaging type is required
 /// depends on the action: [`crate::message::check_together`].
-pub fn options(options: Option<pb::SendOptions>, field: &str, violations: &mut Violations) -> Options {
+pub fn options(
+    options: Option<pb::SendOptions>,
+    field: &dyn fmt::Display,
+    violations: &mut Violations,
+) -> Options {
     let pb::SendOptions { messaging_type, tag, tag_name, notification_type, persona_id, strict_variables: _ } =
         options.unwrap_or_default();
-    let tag = enum_value(tag, &format!("{field}.tag"), violations).and_then(tag_of);
+    let tag = enum_value(tag, &format_args!("{field}.tag"), violations).and_then(tag_of);
     if tag.is_some() && !tag_name.is_empty() {
-        violations.add(format!("{field}.tag_name"), "excludes tag: set one of them");
+        violations.add(format_args!("{field}.tag_name"), "excludes tag: set one of them");
     }
     let (tag, tag_field) = match tag {
         Some(tag) => (Some(tag.to_owned()), "tag"),
@@ -69,11 +76,15 @@ pub fn options(options: Option<pb::SendOptions>, field: &str, violations: &mut V
         None => (Some(tag_name), "tag_name"),
     };
     let options = Options {
-        messaging_type: enum_value(messaging_type, &format!("{field}.messaging_type"), violations)
+        messaging_type: enum_value(messaging_type, &format_args!("{field}.messaging_type"), violations)
             .and_then(messaging_type_of),
         tag,
-        notification_type: enum_value(notification_type, &format!("{field}.notification_type"), violations)
-            .and_then(notification_type_of),
+        notification_type: enum_value(
+            notification_type,
+            &format_args!("{field}.notification_type"),
+            violations,
+        )
+        .and_then(notification_type_of),
         persona_id: (!persona_id.is_empty()).then_some(persona_id),
     };
     options.check(field, tag_field, violations);

@@ -1,6 +1,8 @@
 //! Protobuf to a draft: the structure of the four kinds of action.
 
-use super::draft::{Content, Draft, MediaSource, QuickReplies, QuickReply};
+use std::fmt;
+
+use super::draft::{Content, Draft, MediaSource, Path, QuickReply};
 use super::enum_value;
 use super::json::JsonTree;
 use crate::api::pb;
@@ -11,54 +13,54 @@ use crate::message::{ContentType, MediaType, SenderAction};
 /// unary request.
 pub fn draft(
     action: Option<pb::action::Kind>,
-    at: &str,
+    at: &dyn fmt::Display,
     violations: &mut Violations,
 ) -> Option<Draft<String>> {
     use pb::action::Kind;
 
     let (content, extras) = match action {
         None => {
-            let field = at.trim_end_matches('.');
-            violations.add(field, "is required: set one of text, media, sender_action, template");
+            violations.add(
+                at.to_string().trim_end_matches('.'),
+                "is required: set one of text, media, sender_action, template",
+            );
             return None;
         }
         Some(Kind::Text(text)) => (Some(Content::Text(text.text)), text.extras),
-        Some(Kind::Media(media)) => media_content(media, &format!("{at}media"), violations),
+        Some(Kind::Media(media)) => media_content(media, &format_args!("{at}media"), violations),
         Some(Kind::SenderAction(sender_action)) => {
-            let sender_action = sender_action_of(sender_action, &format!("{at}sender_action"), violations);
+            let sender_action =
+                sender_action_of(sender_action, &format_args!("{at}sender_action"), violations);
             (sender_action.map(Content::SenderAction), None)
         }
-        Some(Kind::Template(template)) => template_content(template, &format!("{at}template"), violations),
+        Some(Kind::Template(template)) => {
+            template_content(template, &format_args!("{at}template"), violations)
+        }
     };
     let pb::MessageExtras { quick_replies, quick_reply_arrays, metadata, reply_to_message_id } =
         extras.unwrap_or_default();
-    let mut draft = Draft {
-        at: at.into(),
-        content: content?,
-        quick_replies: QuickReplies { field: "quick_replies", list: Vec::new() },
-        metadata,
-        reply_to_message_id,
-    };
-    let field = format!("{}.extras", draft.field());
-    draft.quick_replies = match quick_reply_arrays {
-        None => quick_reply_list(quick_replies, &field, violations),
+    let content = content?;
+    let mut path = Path { at: at.to_string().into(), kind: content.kind(), quick_replies: "quick_replies" };
+    let quick_replies = match quick_reply_arrays {
+        None => quick_reply_list(quick_replies, &path.quick_replies(), violations),
         Some(arrays) => {
+            path.quick_replies = "quick_reply_arrays";
+            let field = path.quick_replies();
             if !quick_replies.is_empty() {
-                violations
-                    .add(format!("{field}.quick_reply_arrays"), "excludes quick_replies: set one of them");
+                violations.add(&field, "excludes quick_replies: set one of them");
             }
             quick_reply_arrays_of(arrays, &field, violations)
         }
     };
-    Some(draft)
+    Some(Draft { path, content, quick_replies, metadata, reply_to_message_id })
 }
 
 type Parts = (Option<Content<String>>, Option<pb::MessageExtras>);
 
-fn media_content(media: pb::MediaMessage, field: &str, violations: &mut Violations) -> Parts {
+fn media_content(media: pb::MediaMessage, field: &dyn fmt::Display, violations: &mut Violations) -> Parts {
     use pb::media_message::{Source, Type};
 
-    let type_field = format!("{field}.type");
+    let type_field = format_args!("{field}.type");
     let media_type =
         enum_value(media.r#type, &type_field, violations).and_then(|media_type| match media_type {
             Type::Image => Some(MediaType::Image),
@@ -66,7 +68,7 @@ fn media_content(media: pb::MediaMessage, field: &str, violations: &mut Violatio
             Type::Video => Some(MediaType::Video),
             Type::File => Some(MediaType::File),
             Type::Unspecified => {
-                violations.add(&type_field, "is required: IMAGE, AUDIO, VIDEO or FILE");
+                violations.add(type_field, "is required: IMAGE, AUDIO, VIDEO or FILE");
                 None
             }
         });
@@ -74,11 +76,13 @@ fn media_content(media: pb::MediaMessage, field: &str, violations: &mut Violatio
         Some(Source::Url(url)) => Some(MediaSource::Url { url, is_reusable: media.is_reusable }),
         Some(Source::AttachmentId(attachment_id)) => {
             if attachment_id.is_empty() {
-                violations.add(format!("{field}.attachment_id"), "must not be empty");
+                violations.add(format_args!("{field}.attachment_id"), "must not be empty");
             }
             if media.is_reusable == Some(true) {
-                violations
-                    .add(format!("{field}.is_reusable"), "goes with url only: Meta holds this media already");
+                violations.add(
+                    format_args!("{field}.is_reusable"),
+                    "goes with url only: Meta holds this media already",
+                );
             }
             Some(MediaSource::AttachmentId(attachment_id))
         }
@@ -93,12 +97,12 @@ fn media_content(media: pb::MediaMessage, field: &str, violations: &mut Violatio
 
 fn sender_action_of(
     action: pb::SenderAction,
-    field: &str,
+    field: &dyn fmt::Display,
     violations: &mut Violations,
 ) -> Option<SenderAction> {
     use pb::sender_action::Type;
 
-    let field = format!("{field}.type");
+    let field = format_args!("{field}.type");
     match enum_value(action.r#type, &field, violations)? {
         Type::TypingOn => Some(SenderAction::TypingOn),
         Type::TypingOff => Some(SenderAction::TypingOff),
@@ -110,7 +114,11 @@ fn sender_action_of(
     }
 }
 
-fn template_content(template: pb::TemplateMessage, field: &str, violations: &mut Violations) -> Parts {
+fn template_content(
+    template: pb::TemplateMessage,
+    field: &dyn fmt::Display,
+    violations: &mut Violations,
+) -> Parts {
     use pb::template_message::Content as Pb;
 
     let content = match template.content {
@@ -126,15 +134,14 @@ fn template_content(template: pb::TemplateMessage, field: &str, violations: &mut
 
 fn quick_reply_list(
     list: Vec<pb::QuickReply>,
-    extras_field: &str,
+    field: &dyn fmt::Display,
     violations: &mut Violations,
-) -> QuickReplies<String> {
+) -> Vec<QuickReply<String>> {
     use pb::quick_reply::ContentType as Pb;
 
-    let field = "quick_replies";
     let mut quick_replies = Vec::with_capacity(list.len());
     for (index, reply) in list.into_iter().enumerate() {
-        let type_field = format!("{extras_field}.{field}[{index}].content_type");
+        let type_field = format_args!("{field}[{index}].content_type");
         let content_type = match enum_value(reply.content_type, &type_field, violations) {
             Some(Pb::Text) => ContentType::Text,
             Some(Pb::UserPhoneNumber) => ContentType::UserPhoneNumber,
@@ -149,22 +156,21 @@ fn quick_reply_list(
         let pb::QuickReply { content_type: _, title, payload, image_url } = reply;
         quick_replies.push(QuickReply { content_type, title, payload, image_url });
     }
-    QuickReplies { field, list: quick_replies }
+    quick_replies
 }
 
 /// Zips parallel arrays. Every one that is not empty has the same length.
 fn quick_reply_arrays_of(
     arrays: pb::QuickReplyArrays,
-    extras_field: &str,
+    field: &dyn fmt::Display,
     violations: &mut Violations,
-) -> QuickReplies<String> {
-    let field = "quick_reply_arrays";
+) -> Vec<QuickReply<String>> {
     let pb::QuickReplyArrays { content_types, titles, payloads, image_urls } = arrays;
     let count = content_types.len();
     for (name, array) in [("titles", &titles), ("payloads", &payloads), ("image_urls", &image_urls)] {
         if !array.is_empty() && array.len() != count {
             violations.add(
-                format!("{extras_field}.{field}.{name}"),
+                format_args!("{field}.{name}"),
                 format!("must be empty or as long as content_types ({count}), has {}", array.len()),
             );
         }
@@ -176,7 +182,7 @@ fn quick_reply_arrays_of(
         let (title, payload, image_url) = (titles.next(), payloads.next(), image_urls.next());
         let Some(content_type) = ContentType::from_name(name) else {
             violations.add(
-                format!("{extras_field}.{field}.content_types[{index}]"),
+                format_args!("{field}.content_types[{index}]"),
                 "must be text, user_phone_number, user_email or location",
             );
             continue;
@@ -188,5 +194,5 @@ fn quick_reply_arrays_of(
             image_url: image_url.unwrap_or_default(),
         });
     }
-    QuickReplies { field, list }
+    list
 }

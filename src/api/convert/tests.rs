@@ -6,9 +6,9 @@ use crate::message::check_together;
 /// Everything that is wrong with a message, as `field: description`.
 fn violations(options: pb::SendOptions, kind: Kind) -> Vec<String> {
     let mut violations = Violations::default();
-    let options = super::options(Some(options), "options", &mut violations);
-    if let Some(action) = action(Some(kind), "", None, Vec::new(), &mut violations) {
-        check_together(&options, &action, "options", &mut violations);
+    let options = super::options(Some(options), &"options", &mut violations);
+    if let Some(action) = action(Some(kind), &"", None, Vec::new(), &mut violations) {
+        check_together(&options, &action, &"options", &mut violations);
     }
     if violations.is_empty() {
         return Vec::new();

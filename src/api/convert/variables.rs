@@ -1,5 +1,7 @@
 //! google.protobuf.Struct as template variables.
 
+use std::fmt;
+
 use prost_types::value::Kind;
 use prost_types::{Struct, Value as PbValue};
 
@@ -9,7 +11,11 @@ use crate::message::{self, ContentType, QuickReply};
 use crate::template::{DATE_KEY, Date, Map, Number, Value, Variables};
 
 /// Reads template variables. `field` is the path of the structure.
-pub(super) fn variables(variables: Struct, field: &str, violations: &mut Violations) -> Option<Variables> {
+pub(super) fn variables(
+    variables: Struct,
+    field: &dyn fmt::Display,
+    violations: &mut Violations,
+) -> Option<Variables> {
     let entries = variables.fields.into_iter().map(|(name, entry)| (name, value(entry)));
     Variables::from_entries(entries).map_err(|error| violations.add(field, error.to_string())).ok()
 }
@@ -47,7 +53,7 @@ fn date(object: &Struct) -> Option<Date> {
 pub fn mapped_quick_replies(
     mapping: &pb::QuickReplyMapping,
     variables: &Struct,
-    field: &str,
+    field: &dyn fmt::Display,
     violations: &mut Violations,
 ) -> Vec<QuickReply> {
     let before = violations.len();
@@ -58,7 +64,8 @@ pub fn mapped_quick_replies(
                 Some(list.values.iter().map(|entry| self::value(entry.clone()).to_string()).collect())
             }
             _ => {
-                violations.add(format!("{field}.{name}"), "must be an array: quick replies are made of it");
+                violations
+                    .add(format_args!("{field}.{name}"), "must be an array: quick replies are made of it");
                 None
             }
         }
@@ -75,7 +82,7 @@ pub fn mapped_quick_replies(
         let count = array.as_ref().map_or(0, Vec::len);
         if !name.is_empty() && count != content_types.len() {
             violations.add(
-                format!("{field}.{name}"),
+                format_args!("{field}.{name}"),
                 format!(
                     "must be as long as {} ({}), has {count}",
                     mapping.content_type_variable,
@@ -102,7 +109,7 @@ pub fn mapped_quick_replies(
             payload: at(&payloads, index),
             image_url: at(&image_urls, index),
         };
-        quick_reply.check(&format!("{field}[{index}]"), violations);
+        quick_reply.check(&format_args!("{field}[{index}]"), violations);
         quick_replies.push(quick_reply);
     }
     quick_replies

@@ -15,11 +15,11 @@ fn update() -> Options {
 }
 
 fn text(text: &str, extras: Extras) -> Action {
-    Action::Text { text: Text::new(text.into(), "text", &mut Violations::default()).unwrap(), extras }
+    Action::Text { text: Text::new(text.into(), &"text", &mut Violations::default()).unwrap(), extras }
 }
 
 fn template(json: &str) -> Action {
-    let template = Template::new(json.into(), "template", &mut Violations::default()).unwrap();
+    let template = Template::new(json.into(), &"template", &mut Violations::default()).unwrap();
     Action::Template { template, extras: Extras::default() }
 }
 

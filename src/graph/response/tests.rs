@@ -4,7 +4,7 @@ use crate::message::SenderAction;
 
 fn text_action() -> Action {
     let text =
-        crate::message::Text::new("hi".into(), "text", &mut crate::error::Violations::default()).unwrap();
+        crate::message::Text::new("hi".into(), &"text", &mut crate::error::Violations::default()).unwrap();
     Action::Text { text, extras: crate::message::Extras::default() }
 }
 

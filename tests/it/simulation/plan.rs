@@ -113,7 +113,7 @@ fn items(random: &mut Random, is_calm: bool) -> Vec<pb::BulkItem> {
             }
             _ => item(&item_id, &format!("{person}")),
         };
-        new.action = Some(text_action(&new.item_id));
+        new.action = Some(text_action(&new.item_id).into());
         items.push(new);
     }
     items
