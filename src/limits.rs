@@ -158,8 +158,12 @@ pub const LEDGER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 pub const LEDGER_SWEEP_ROWS: i64 = 1000;
 /// How long the ledger pauses between two steps of a sweep.
 pub const LEDGER_SWEEP_PAUSE: Duration = Duration::from_millis(100);
-/// Rows that one transaction of the ledger takes, unless a single group has more.
+/// Claims, and settlements, that one transaction of the ledger takes; with the group that reaches them it is full.
 pub const LEDGER_WRITE_ROWS_MAX: usize = 5000;
+/// The same while unary messages come, which wait for the transaction that is being written: some 2 ms.
+pub const LEDGER_WRITE_ROWS_BESIDE_UNARY: usize = 250;
+/// How long transactions stay short after a unary message.
+pub const LEDGER_UNARY_MEMORY: Duration = Duration::from_secs(1);
 /// Outcomes that the ledger keeps in memory while its database is away, at about 300 bytes each. Nothing is
 /// claimed meanwhile, so only calls that were under way add to them.
 pub const LEDGER_UNSETTLED_MAX: usize = 100_000;

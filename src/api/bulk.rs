@@ -40,6 +40,8 @@ use crate::telemetry::traces;
 
 /// Answer frames that may wait for the transport.
 const ANSWERS_WAITING_MAX: usize = 4;
+/// Items that are taken before other tasks get a turn: a fraction of a millisecond.
+const ITEMS_PER_TURN: u64 = 100;
 
 type Answers = mpsc::Sender<Result<pb::SendBulkMessagesResponse, Status>>;
 
@@ -239,6 +241,9 @@ impl Bulk {
             };
             let span = traces::item_span(&self.span, self.items);
             self.items += 1;
+            if self.items.is_multiple_of(ITEMS_PER_TURN) {
+                tokio::task::yield_now().await;
+            }
             let reply = Reply::to_bulk(item_id, self.outcome_sender.clone()).in_span(span);
             match self.plan.message(item, index) {
                 Ok(message) => admitted.push(Queued {

@@ -20,6 +20,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// It names no item of a bulk.
+    pub(super) fn is_unary(&self) -> bool {
+        self.bulk_id.is_empty()
+    }
+
     /// Neither database keeps a NUL in a text.
     pub(super) fn has_nul(&self) -> bool {
         [&self.page_id, &self.bulk_id, &self.id].iter().any(|part| part.contains('\0'))

@@ -1,4 +1,5 @@
-//! The one task that writes: whatever waits goes into one transaction, for one flush of the disk.
+//! The one task that writes: whatever waits goes into one transaction, for one flush of the disk. Unary messages go
+//! first, and as long as there are some, transactions are short: they wait for the one that is being written.
 //!
 //! While the database is away, claims are refused at once and settlements wait in memory.
 
@@ -13,7 +14,10 @@ use super::Options;
 use super::error::{LedgerError, Result};
 use super::record::{Claim, ClaimNumber, Claimed, Settlement, now_ms};
 use super::store::Store;
-use crate::limits::{LEDGER_SWEEP_PAUSE, LEDGER_UNSETTLED_MAX, LEDGER_WRITE_ROWS_MAX};
+use crate::limits::{
+    LEDGER_SWEEP_PAUSE, LEDGER_UNARY_MEMORY, LEDGER_UNSETTLED_MAX, LEDGER_WRITE_ROWS_BESIDE_UNARY,
+    LEDGER_WRITE_ROWS_MAX,
+};
 
 /// What the writer is asked to do.
 #[derive(Debug)]
@@ -37,7 +41,17 @@ pub(super) struct SettleGroup {
     pub(super) reply: Option<oneshot::Sender<Result<()>>>,
 }
 
+impl ClaimGroup {
+    fn is_unary(&self) -> bool {
+        self.claims.first().is_some_and(|claim| claim.key.is_unary())
+    }
+}
+
 impl SettleGroup {
+    fn is_unary(&self) -> bool {
+        self.settlements.first().is_some_and(|settlement| settlement.key.is_unary())
+    }
+
     fn answer(self, answer: Result<()>) {
         if let Some(reply) = self.reply {
             drop(reply.send(answer));
@@ -84,10 +98,12 @@ pub(super) struct Writer {
     commands: mpsc::UnboundedReceiver<Command>,
     sender: mpsc::WeakUnboundedSender<Command>,
     ready: watch::Sender<bool>,
-    /// Claims of the next write.
-    claims: Vec<ClaimGroup>,
-    /// Settlements that are not on record yet, in the order they came.
+    /// Claims to be written.
+    claims: VecDeque<ClaimGroup>,
+    /// Settlements that are not on record yet.
     unsettled: VecDeque<SettleGroup>,
+    /// When a unary message was last claimed.
+    last_unary: Option<Instant>,
     /// Why the database cannot be used, and when to look again.
     away: Option<(LedgerError, Instant)>,
     next_sweep: Instant,
@@ -113,8 +129,9 @@ impl Writer {
             commands,
             sender: weak,
             ready,
-            claims: Vec::new(),
+            claims: VecDeque::new(),
             unsettled: VecDeque::new(),
+            last_unary: None,
             away: None,
             next_sweep: Instant::now(),
             closing: None,
@@ -156,29 +173,25 @@ impl Writer {
     fn due(&self) -> Instant {
         match &self.away {
             Some((_, look_again)) => *look_again,
-            None if !self.unsettled.is_empty() => Instant::now(),
+            None if !self.claims.is_empty() || !self.unsettled.is_empty() => Instant::now(),
             None => self.next_sweep,
         }
     }
 
     /// Takes whatever else waits.
     fn collect(&mut self) {
-        let mut rows: usize = self.claims.iter().map(|group| group.claims.len()).sum();
-        while rows < LEDGER_WRITE_ROWS_MAX
-            && let Ok(command) = self.commands.try_recv()
-        {
-            rows += match &command {
-                Command::Claim(group) => group.claims.len(),
-                Command::Settle(group) => group.settlements.len(),
-                Command::Away(_) | Command::Close(_) => 0,
-            };
+        while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
         }
     }
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Claim(group) => self.claims.push(group),
+            Command::Claim(group) if group.is_unary() => {
+                self.last_unary = Some(Instant::now());
+                self.claims.push_front(group);
+            }
+            Command::Claim(group) => self.claims.push_back(group),
             Command::Settle(group) => self.keep(group),
             Command::Away(error) => self.go_away(error),
             Command::Close(reply) => self.closing = Some(reply),
@@ -188,7 +201,11 @@ impl Writer {
     fn keep(&mut self, group: SettleGroup) {
         let kept: usize = self.unsettled.iter().map(|group| group.settlements.len()).sum();
         if kept + group.settlements.len() <= LEDGER_UNSETTLED_MAX || self.away.is_none() {
-            self.unsettled.push_back(group);
+            if group.is_unary() {
+                self.unsettled.push_front(group);
+            } else {
+                self.unsettled.push_back(group);
+            }
             return;
         }
         let outcomes = group.settlements.len();
@@ -197,18 +214,22 @@ impl Writer {
             .answer(Err(LedgerError::passing("too many outcomes wait for the ledger").at(self.store.name())));
     }
 
+    /// How many rows of each kind the next write may have: it is done with the group that reaches them.
+    fn rows_max(&self) -> usize {
+        match self.last_unary {
+            Some(time) if time.elapsed() < LEDGER_UNARY_MEMORY => LEDGER_WRITE_ROWS_BESIDE_UNARY,
+            Some(_) | None => LEDGER_WRITE_ROWS_MAX,
+        }
+    }
+
     async fn write(&mut self) {
-        let mut rows = 0;
-        let is_next = |group: &&SettleGroup| {
-            let fits = rows < LEDGER_WRITE_ROWS_MAX;
-            rows += group.settlements.len();
-            fits
-        };
-        let groups: Vec<_> = self.unsettled.iter().take_while(is_next).collect();
-        let count = groups.len();
-        let settlements: Vec<_> = groups.iter().flat_map(|group| &group.settlements).collect();
+        let rows_max = self.rows_max();
+        let count = fill(rows_max, self.unsettled.iter().map(|group| group.settlements.len()));
+        let settlements: Vec<_> =
+            self.unsettled.iter().take(count).flat_map(|group| &group.settlements).collect();
         let (mut sizes, mut replies, mut claims) = (Vec::new(), Vec::new(), Vec::new());
-        for group in self.claims.drain(..) {
+        let claim_groups = fill(rows_max, self.claims.iter().map(|group| group.claims.len()));
+        for group in self.claims.drain(..claim_groups) {
             sizes.push(group.claims.len());
             replies.push(group.reply);
             claims.extend(group.claims);
@@ -318,6 +339,18 @@ impl Writer {
         // Whoever asked for it waits for this.
         drop(self.closing);
     }
+}
+
+/// How many groups of these sizes, the first ones, it takes to reach a number of rows; all, if they do not.
+fn fill(rows_max: usize, sizes: impl Iterator<Item = usize>) -> usize {
+    let mut rows = 0;
+    sizes
+        .take_while(|size| {
+            let has_room = rows < rows_max;
+            rows += size;
+            has_room
+        })
+        .count()
 }
 
 /// Shows that this process lives, for as long as the ledger is open.

@@ -48,10 +48,10 @@ async fn items_may_bring_their_own_action_and_options() {
     let stack = harness::start().await;
     let own = pb::BulkItem {
         action: Some(harness::text_action("own").into()),
-        options: Some(pb::SendOptions {
+        options: Some(Box::new(pb::SendOptions {
             messaging_type: pb::MessagingType::Response.into(),
             ..Default::default()
-        }),
+        })),
         ..item("own", "1")
     };
     let answer = stack.bulk(vec![start_frame("shared"), items_frame(vec![own, item("shared", "2")])]).await;
