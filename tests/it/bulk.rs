@@ -75,8 +75,7 @@ async fn items_may_bring_their_own_action_and_options() {
 async fn a_broken_protocol_ends_the_stream_with_its_reason() {
     let stack = harness::start().await;
     let unknown_page = frame(pb::BulkStart { page_id: "999".into(), ..Default::default() });
-    let bad_action =
-        frame(pb::BulkStart { action: Some(harness::text_action("").into()), ..Default::default() });
+    let bad_action = frame(pb::BulkStart { action: Some(harness::text_action("")), ..Default::default() });
     let table = [
         (vec![], Code::InvalidArgument, "the first frame must be start"),
         (vec![items_frame(vec![])], Code::InvalidArgument, "the first frame must be start"),

@@ -137,9 +137,10 @@ async fn an_empty_batch_entry_is_unknown_and_never_sent_again() {
 
 #[tokio::test]
 async fn a_graph_that_is_not_there_sent_nothing() {
-    // Nothing listens on the port of a listener that is gone.
-    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let graph_url = format!("http://{gone}");
+    // A port that is taken, so that nobody else gets it, and that nothing listens on.
+    let silent = tokio::net::TcpSocket::new_v4().unwrap();
+    silent.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let graph_url = format!("http://{}", silent.local_addr().unwrap());
     let stack = harness::start_with(&["--page-access-token", "token", "--graph-url", &graph_url]).await;
     let status = stack.client.clone().send_text_message(text_request("1", "x")).await.unwrap_err();
     let error = send_error(&status);

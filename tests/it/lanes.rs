@@ -160,7 +160,7 @@ async fn what_is_on_record_is_answered_on_a_page_that_waits() {
     let stack = harness::start().await;
     let with_id = || pb::SendTextMessageRequest { request_id: "a".into(), ..text_request("7", "x") };
     let start = || {
-        let (action, options) = (Some(harness::text_action("x")), Some(harness::update()).into());
+        let (action, options) = (Some(harness::text_action("x")), Some(harness::update()));
         harness::frame(pb::BulkStart { bulk_id: "b".into(), action, options, ..Default::default() })
     };
     let items =
@@ -235,7 +235,7 @@ async fn a_page_that_waits_does_not_hold_up_another() {
     write("pages.toml", &[page(1), page(200)].concat());
     let stack = harness::start_with(&["--pages", folder.path().join("pages.toml").to_str().unwrap()]).await;
     let bulk = |page_id: &str, count: usize| {
-        let (action, options) = (Some(harness::text_action("x")), Some(harness::update()).into());
+        let (action, options) = (Some(harness::text_action("x")), Some(harness::update()));
         let start = pb::BulkStart { page_id: page_id.to_owned(), action, options, ..Default::default() };
         let items = (0..count).map(|n| item(&n.to_string(), &n.to_string())).collect();
         stack.bulk(vec![harness::frame(start), items_frame(items)])
