@@ -159,8 +159,8 @@ impl Writer {
                 }
             } else if !self.claims.is_empty() || !self.unsettled.is_empty() {
                 self.write().await;
-                // If nobody waits, those who were just answered may join the next write.
-                if self.commands.is_empty() {
+                // Lets those who were just answered join the next write. Bulks have enough to write without them.
+                if self.commands.is_empty() || self.is_unary_about() {
                     tokio::task::yield_now().await;
                 }
             }
@@ -214,16 +214,14 @@ impl Writer {
             .answer(Err(LedgerError::passing("too many outcomes wait for the ledger").at(self.store.name())));
     }
 
-    /// How many rows of each kind the next write may have: it is done with the group that reaches them.
-    fn rows_max(&self) -> usize {
-        match self.last_unary {
-            Some(time) if time.elapsed() < LEDGER_UNARY_MEMORY => LEDGER_WRITE_ROWS_BESIDE_UNARY,
-            Some(_) | None => LEDGER_WRITE_ROWS_MAX,
-        }
+    /// Unary messages have come of late.
+    fn is_unary_about(&self) -> bool {
+        self.last_unary.is_some_and(|time| time.elapsed() < LEDGER_UNARY_MEMORY)
     }
 
     async fn write(&mut self) {
-        let rows_max = self.rows_max();
+        let rows_max =
+            if self.is_unary_about() { LEDGER_WRITE_ROWS_BESIDE_UNARY } else { LEDGER_WRITE_ROWS_MAX };
         let count = fill(rows_max, self.unsettled.iter().map(|group| group.settlements.len()));
         let settlements: Vec<_> =
             self.unsettled.iter().take(count).flat_map(|group| &group.settlements).collect();
