@@ -85,8 +85,7 @@ impl MessengerClient {
         mut start: v1::BulkStart,
         items: impl Stream<Item = v1::BulkItem> + Send + 'a,
     ) -> BulkResults<'a> {
-        fill(&mut start.bulk_id);
-        let bulk_id = start.bulk_id.clone();
+        let bulk_id = fill(&mut start.bulk_id);
         let bulk = Box::new(Bulk {
             client: self.clone(),
             start,
