@@ -1,6 +1,7 @@
 package messenger
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"iter"
@@ -33,7 +34,7 @@ type account struct {
 
 	lock    sync.Mutex
 	changed sync.Cond
-	// Items without a result, by item id; those of one id in the order of the source.
+	// Items that the stream has not answered, by item id; those of one id in the order of the source.
 	unsettled map[string][]*entry
 	// What the stream has not sent yet, in the order of the source.
 	queue []*entry
@@ -43,8 +44,11 @@ type account struct {
 	inFlight, inFlightMax int
 	// The source has no more items.
 	hasEnded bool
-	// Why items are left to a further stream. This one gets no more then.
-	heldBack *messengerv1.SendError
+	// Items whose result is not final: they are left to the next stream. Why this one gets no more then, or that they are
+	// in progress, which does not concern the others.
+	left       []*entry
+	heldBack   *messengerv1.SendError
+	inProgress *messengerv1.SendError
 	// The stream is over.
 	isOver bool
 }
@@ -138,13 +142,18 @@ func (a *account) add(item *messengerv1.BulkItem, bytes int) {
 func (a *account) streamOpened(inFlightMax int) {
 	a.lock.Lock()
 	defer a.lock.Unlock()
-	a.queue = nil
+	a.queue = a.left
 	for _, entries := range a.unsettled {
 		a.queue = append(a.queue, entries...)
 	}
 	slices.SortFunc(a.queue, func(one, other *entry) int { return one.number - other.number })
+	clear(a.unsettled)
+	for _, queued := range a.queue {
+		id := queued.item.GetItemId()
+		a.unsettled[id] = append(a.unsettled[id], queued)
+	}
 	a.inFlight, a.inFlightMax = 0, max(inFlightMax, 1)
-	a.heldBack, a.isOver = nil, false
+	a.left, a.heldBack, a.inProgress, a.isOver = nil, nil, nil, false
 	a.changed.Broadcast()
 }
 
@@ -163,8 +172,10 @@ func (a *account) next() []*messengerv1.BulkItem {
 	hasLingered := false
 	for {
 		room := min(a.inFlightMax-a.inFlight, itemsPerFrameMax)
+		// Nothing but items in progress is there: only another stream can bring their results.
+		isIdle := len(a.left) > 0 && len(a.left) == a.waiting
 		switch {
-		case a.isOver, a.heldBack != nil, a.hasEnded && len(a.queue) == 0:
+		case a.isOver, a.heldBack != nil, isIdle, a.hasEnded && len(a.queue) == 0:
 			return nil
 		case len(a.queue) == 0, room <= 0:
 			a.changed.Wait()
@@ -205,17 +216,22 @@ func (a *account) settle(result *messengerv1.ItemResult) bool {
 	}
 	a.inFlight--
 	a.changed.Broadcast()
-	if isHeldBack(result) {
-		a.heldBack = result.GetError()
-		return false
-	}
-	a.waiting--
 	if len(entries) == 1 {
 		delete(a.unsettled, result.GetItemId())
 	} else {
 		a.unsettled[result.GetItemId()] = entries[1:]
 	}
-	return true
+	if !isHeldBack(result) {
+		a.waiting--
+		return true
+	}
+	a.left = append(a.left, entries[0])
+	if isInProgress(result.GetError().GetReason()) {
+		a.inProgress = result.GetError()
+	} else {
+		a.heldBack = result.GetError()
+	}
+	return false
 }
 
 // isHeldBack tells whether a result is not final: nothing was sent, and the item may be sent once the service is well
@@ -224,22 +240,24 @@ func isHeldBack(result *messengerv1.ItemResult) bool {
 	if result.GetState() != messengerv1.ItemState_ITEM_STATE_NOT_SENT {
 		return false
 	}
-	switch result.GetError().GetReason() {
-	case messengerv1.ErrorReason_ERROR_REASON_DRAINING,
-		messengerv1.ErrorReason_ERROR_REASON_LEDGER_UNAVAILABLE,
-		messengerv1.ErrorReason_ERROR_REASON_REQUEST_IN_PROGRESS:
+	switch reason := result.GetError().GetReason(); reason {
+	case messengerv1.ErrorReason_ERROR_REASON_DRAINING, messengerv1.ErrorReason_ERROR_REASON_LEDGER_UNAVAILABLE:
 		return true
 	default:
-		return false
+		return isInProgress(reason)
 	}
+}
+
+func isInProgress(reason messengerv1.ErrorReason) bool {
+	return reason == messengerv1.ErrorReason_ERROR_REASON_REQUEST_IN_PROGRESS
 }
 
 // whyUnsettled is the error of a stream that ended well and yet left items without a result.
 func (a *account) whyUnsettled() error {
 	a.lock.Lock()
 	defer a.lock.Unlock()
-	if a.heldBack != nil {
-		return newSendError(status.New(codes.Unavailable, a.heldBack.GetMessage()), a.heldBack)
+	if why := cmp.Or(a.heldBack, a.inProgress); why != nil {
+		return newSendError(status.New(codes.Unavailable, why.GetMessage()), why)
 	}
 	return status.Error(codes.Unavailable, "the service ended the stream before the last result")
 }

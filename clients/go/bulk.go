@@ -23,7 +23,9 @@ const (
 	// The longest first wait before a new stream. It doubles up to waitMax; a stream that lives that long succeeded.
 	firstWaitMax = 200 * time.Millisecond
 	waitMax      = 15 * time.Second
-	doublingsMax = 10
+	// After a stream that left nothing but items in progress: the service is well, and their outcome may come any time.
+	inProgressWaitMax = 2 * time.Second
+	doublingsMax      = 10
 )
 
 type (
@@ -107,15 +109,24 @@ func (b *bulk) run(ctx context.Context, yield yieldFunc) error {
 		if left <= 0 {
 			return failure
 		}
-		longest := min(firstWaitMax<<min(failures, doublingsMax), waitMax)
+		wait := max(rand.N(longestWait(failures, failure)), failure.RetryAfter)
 		failures++
 		select {
-		case <-time.After(min(max(rand.N(longest), failure.RetryAfter), left)):
+		case <-time.After(min(wait, left)):
 		case <-ctx.Done():
 		}
 		// The connection has waits of its own, and this one is over.
 		b.client.connection.ResetConnectBackoff()
 	}
+}
+
+// longestWait is the longest wait after a failure with so many before it.
+func longestWait(failures int, failure *Error) time.Duration {
+	longest := min(firstWaitMax<<min(failures, doublingsMax), waitMax)
+	if isInProgress(failure.Reason) {
+		return min(longest, inProgressWaitMax)
+	}
+	return longest
 }
 
 // patience is how long to try for a stream without any result.

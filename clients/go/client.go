@@ -132,10 +132,16 @@ func (c *Client) unary(
 		ctx, cancel = context.WithTimeout(ctx, c.timeout)
 		defer cancel()
 	}
-	if err := invoke(ctx, method, withRequestID(request), response, connection, options...); err != nil {
-		return newError(err)
+	request = withRequestID(request)
+	err := invoke(ctx, method, request, response, connection, options...)
+	if err == nil {
+		return nil
 	}
-	return nil
+	failure := newError(err)
+	if named, ok := request.(interface{ GetRequestId() string }); ok {
+		failure.RequestID = named.GetRequestId()
+	}
+	return failure
 }
 
 // withRequestID returns the request, or a copy of it with an id if it has room for one and none.

@@ -26,8 +26,7 @@ type Error struct {
 	// Message is for a developer's log. It contains no key, recipient or message text.
 	Message string
 
-	// Retryable is true if the same request with the same id may succeed and cannot be delivered twice. To repeat a send
-	// from outside, give it an id of its own: one that the client makes up is good for the client's own retries only.
+	// Retryable is true if the same request with the same id may succeed and cannot be delivered twice.
 	Retryable bool
 
 	// RetryAfter is how long to wait before that. 0 if it is not known.
@@ -38,6 +37,10 @@ type Error struct {
 
 	// Violations are the rules that the request breaks, by field.
 	Violations []*messengerv1.FieldViolation
+
+	// RequestID is what the request was sent with, also if the client made it up: the same request with it repeats the
+	// call, or tells what became of it. Empty if the request has none, as that of a bulk.
+	RequestID string
 
 	status *status.Status
 }

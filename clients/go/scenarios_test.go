@@ -40,6 +40,7 @@ type callScenario struct {
 type call struct {
 	Method               string
 	Request              json.RawMessage
+	RequestIDOfError     bool  `json:"request_id_of_error"`
 	TimeoutMs            int64 `json:"timeout_ms"`
 	WithinMs             int64 `json:"within_ms"`
 	Background           bool
@@ -111,16 +112,20 @@ func TestCalls(t *testing.T) {
 			t.Parallel()
 			s := startStack(t, scenario.Service)
 			client := s.connect(scenario.Connect)
-			var background []func()
+			var background []func() error
+			var last *Error
 			for _, call := range scenario.Calls {
+				if call.RequestIDOfError {
+					call.Request = withID(t, call.Request, last.RequestID)
+				}
 				if ended := makeCall(t, s, client, call); call.Background {
 					background = append(background, ended)
 				} else {
-					ended()
+					errors.As(ended(), &last)
 				}
 			}
 			for _, ended := range background {
-				ended()
+				_ = ended()
 			}
 			if scenario.Delivered != nil {
 				s.waitForDelivered(*scenario.Delivered)
@@ -132,8 +137,21 @@ func TestCalls(t *testing.T) {
 	}
 }
 
+// withID returns a request in JSON with another id.
+func withID(t *testing.T, text []byte, id string) []byte {
+	t.Helper()
+	request := map[string]any{}
+	decode(t, text, &request)
+	request["request_id"] = id
+	text, err := json.Marshal(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return text
+}
+
 // makeCall starts a call. What it returns waits for its end and checks it.
-func makeCall(t *testing.T, s *stack, client *Client, call call) func() {
+func makeCall(t *testing.T, s *stack, client *Client, call call) func() error {
 	ctx, cancel := context.WithCancel(t.Context())
 	if call.TimeoutMs > 0 {
 		ctx, cancel = context.WithTimeout(t.Context(), time.Duration(call.TimeoutMs)*time.Millisecond)
@@ -152,7 +170,7 @@ func makeCall(t *testing.T, s *stack, client *Client, call call) func() {
 	if call.RestartWhenDelivered != "" {
 		s.restart(call.RestartWhenDelivered)
 	}
-	return func() {
+	return func() error {
 		t.Helper()
 		defer cancel()
 		if call.CancelWhenDelivered {
@@ -161,13 +179,14 @@ func makeCall(t *testing.T, s *stack, client *Client, call call) func() {
 			if err := <-ended; !errors.Is(err, context.Canceled) || time.Since(cancelled) > time.Second {
 				t.Errorf("%v after %v", err, time.Since(cancelled))
 			}
-			return
+			return nil
 		}
 		err := <-ended
 		if took := time.Since(started); call.WithinMs > 0 && took.Milliseconds() > call.WithinMs {
 			t.Errorf("after %v", took)
 		}
 		check(t, call, response, err)
+		return err
 	}
 }
 
@@ -319,6 +338,9 @@ func (r *bulkRun) do() {
 	switch {
 	case r.Error != nil:
 		checkError(r.t, r.Error, failure)
+		if failure.(*Error).RequestID != "" {
+			r.t.Errorf("%+v", failure)
+		}
 		if r.yielded.Load() > 0 {
 			r.t.Errorf("%d results", r.yielded.Load())
 		}

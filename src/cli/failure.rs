@@ -4,8 +4,9 @@ use std::fmt::Write;
 use std::process::ExitCode;
 
 use prost::Message;
+use prost_types::Any;
 use serde_json::json;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::connection::root_cause;
 use crate::api::pb;
@@ -18,6 +19,15 @@ pub(super) fn send_error(status: &Status) -> Option<pb::SendError> {
     let details = tonic_types::pb::Status::decode(status.details()).ok()?.details;
     let error = details.into_iter().find(|detail| detail.type_url == SEND_ERROR_TYPE_URL)?;
     pb::SendError::decode(error.value.as_slice()).ok()
+}
+
+/// The end of a stream that put rows off, for the reason that the service gave for them.
+pub(super) fn unavailable(error: &pb::SendError) -> Status {
+    let detail = Any { type_url: SEND_ERROR_TYPE_URL.to_owned(), value: error.encode_to_vec() };
+    let (code, message) = (Code::Unavailable, error.message.clone());
+    let details =
+        tonic_types::pb::Status { code: code.into(), message: message.clone(), details: vec![detail] };
+    Status::with_details(code, message, details.encode_to_vec().into())
 }
 
 /// The error in lines for people; the first one has no indent, none has a newline behind it.
@@ -141,6 +151,19 @@ mod tests {
                         nothing was sent: sending it again is safe";
         assert_eq!(describe(&status), expected);
         assert_eq!(json(&status)["error"]["graph"]["code"], 80006);
+    }
+
+    #[test]
+    fn why_rows_were_put_off_is_found_in_the_end_of_their_stream() {
+        let retry_after = Some(prost_types::Duration { seconds: 60, nanos: 0 });
+        let error = pb::SendError {
+            message: "it is away".to_owned(),
+            retry_after,
+            ..status::send_error(SendError::new(Reason::LedgerUnavailable, ""))
+        };
+        let status = unavailable(&error);
+        assert_eq!(first_line(&status), "LEDGER_UNAVAILABLE: it is away");
+        assert_eq!((status.code(), send_error(&status)), (Code::Unavailable, Some(error)));
     }
 
     #[test]

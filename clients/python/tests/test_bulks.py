@@ -83,6 +83,7 @@ def test_bulks(scenario: Scenario, run: Run, tmp_path: Path) -> None:
             with pytest.raises(m.MessengerError) as raised:
                 run(stack, scenario, audience, results)
             check_error(raised.value, scenario["error"])
+            assert raised.value.request_id == ""
             assert not results
         else:
             run(stack, scenario, audience, results)

@@ -62,27 +62,31 @@ class Asyncio:
         self._loop.call_soon_threadsafe(self._loop.stop)
 
 
-def request_of(call: Call) -> Message:
+def request_of(call: Call, id_of_error: str) -> Message:
     request: Message = getattr(m, call["method"] + "Request")()
+    if call.get("request_id_of_error"):
+        return ParseDict(call["request"] | {"request_id": id_of_error}, request)
     return ParseDict(call["request"], request)
 
 
-def check(call: Call, future: Future[Any]) -> None:
+def check(call: Call, future: Future[Any]) -> str:
+    """Returns the request id that the error tells."""
     within = call.get("within_ms", 60_000) / 1000
     if "error" in call:
         with pytest.raises(m.MessengerError) as raised:
             future.result(timeout=within)
         check_error(raised.value, call["error"])
-        return
+        return raised.value.request_id
     response = future.result(timeout=within)
     if "preview" in call:
         assert response.preview.url.endswith(call["preview"]["url_end"])
         assert call["preview"]["body_contains"] in response.preview.body_json
-        return
+        return ""
     receipt = response.receipt
     for field, value in call["receipt"].items():
         found = bool(receipt.message_id) if field == "has_message_id" else getattr(receipt, field)
         assert found == value, f"{field}: {receipt}"
+    return ""
 
 
 @pytest.mark.parametrize("client_type", [Blocking, Asyncio])
@@ -90,11 +94,11 @@ def check(call: Call, future: Future[Any]) -> None:
 def test_calls(scenario: dict[str, Any], client_type: type[Blocking] | type[Asyncio], tmp_path: Path) -> None:
     with Stack(scenario, tmp_path) as stack:
         client = client_type(stack, scenario)
-        in_background = []
+        in_background, id_of_error = [], ""
         for call in scenario["calls"]:
             method = re.sub("(?<!^)(?=[A-Z])", "_", call["method"]).lower()
             timeout = call["timeout_ms"] / 1000 if "timeout_ms" in call else None
-            request = request_of(call)
+            request = request_of(call, id_of_error)
             before = request.SerializeToString()
             future = client.start(method, request, timeout)
             if call.get("background"):
@@ -113,7 +117,7 @@ def test_calls(scenario: dict[str, Any], client_type: type[Blocking] | type[Asyn
                 if "restart_when_delivered" in call:
                     stack.wait_for_delivered(1)
                     stack.restart(call["restart_when_delivered"])
-                check(call, future)
+                id_of_error = check(call, future)
             assert request.SerializeToString() == before, "the caller's request is not changed"
         for call, future in in_background:
             check(call, future)

@@ -13,8 +13,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::{self, Fuse, Stream};
+use futures_util::{FutureExt, StreamExt};
 use prost::Message;
 use tokio::time::Instant;
 use tonic::Code;
@@ -36,6 +36,9 @@ const FRAME_BYTES_MAX: usize = 512 * 1024;
 const ITEM_BYTES_MAX: usize = 4 * 1024 * 1024 - 64;
 /// The longest wait between streams. A stream that lives as long counts as a success.
 const WAIT_MAX: Duration = Duration::from_secs(15);
+/// The longest wait after a stream that left nothing but items in progress: the service is well, and their outcome may
+/// come any time.
+const IN_PROGRESS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 impl MessengerClient {
     /// Sends an audience, and yields one result for every item, in any order.
@@ -82,8 +85,7 @@ impl MessengerClient {
         mut start: v1::BulkStart,
         items: impl Stream<Item = v1::BulkItem> + Send + 'a,
     ) -> BulkResults<'a> {
-        fill(&mut start.bulk_id);
-        let bulk_id = start.bulk_id.clone();
+        let bulk_id = fill(&mut start.bulk_id);
         let bulk = Box::new(Bulk {
             client: self.clone(),
             start,
@@ -193,26 +195,45 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
                 self.stream = Some(stream);
                 return Ok(());
             }
-            Ok(Progress::Ended) => stream.put_off.take().unwrap_or_else(|| ended_early("the last result")),
+            Ok(Progress::Ended) => {
+                let why = stream.put_off.take().or(stream.in_progress.take());
+                why.unwrap_or_else(|| ended_early("the last result"))
+            }
             Err(error) => error,
         };
         if stream.opened.elapsed() >= WAIT_MAX {
             self.note_success();
         }
         self.waiting.extend(self.in_flight.take_all());
+        self.waiting.extend(stream.left);
         self.has_ended = self.source_has_ended && self.waiting.is_empty();
         if self.has_ended { Ok(()) } else { self.wait_after(error).await }
     }
 
     /// Writes a frame, takes items, or reads an answer: whichever is possible first.
     async fn exchange(&mut self, stream: &mut OpenStream) -> Result<Progress, MessengerError> {
+        let room = |count: usize| stream.in_flight_max.saturating_sub(count).min(ITEMS_PER_FRAME_MAX);
+        // Items that are left for the next stream are held, too.
+        let (room, room_to_take) =
+            (room(self.in_flight.count), room(self.in_flight.count + stream.left.len()));
         let has_all = self.source_has_ended && self.waiting.is_empty();
         if has_all || stream.put_off.is_some() {
             stream.frames = None;
         }
+        let is_idle = !stream.left.is_empty() && self.in_flight.count == 0 && self.waiting.is_empty();
+        if is_idle && stream.frames.is_some() {
+            // Nothing but items in progress is there, and only another stream can bring their results: this one goes on
+            // only for items that the source has ready.
+            let ready = ready_items(self.items.as_mut(), room_to_take).now_or_never();
+            match ready.filter(|_| room_to_take > 0) {
+                Some(items) => self.take(items),
+                None => stream.frames = None,
+            }
+            return Ok(Progress::GoesOn);
+        }
         let frames = stream.frames.clone();
-        let has_room = frames.is_some() && self.in_flight.count < stream.in_flight_max;
-        let room = stream.in_flight_max.saturating_sub(self.in_flight.count).min(ITEMS_PER_FRAME_MAX);
+        let (has_room, has_room_to_take) =
+            (frames.is_some() && room > 0, frames.is_some() && room_to_take > 0);
         tokio::select! {
             answer = stream.answers.message() => {
                 let answer = answer?.ok_or_else(|| ended_early("its summary"))?;
@@ -235,7 +256,9 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
                 // The transport takes no more: the answers tell why.
                 None => stream.frames = None,
             },
-            items = ready_items(self.items.as_mut(), room), if has_room && self.waiting.is_empty() => self.take(items),
+            items = ready_items(self.items.as_mut(), room_to_take), if has_room_to_take && self.waiting.is_empty() => {
+                self.take(items);
+            }
         }
         Ok(Progress::GoesOn)
     }
@@ -277,6 +300,10 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
             // A result that no item waits for would be the service's bug.
             let Some((order, item)) = self.in_flight.take(&result.item_id) else { continue };
             match put_off(&result) {
+                Some(error) if error.reason == v1::ErrorReason::RequestInProgress => {
+                    stream.in_progress = Some(error);
+                    stream.left.push((order, item));
+                }
                 Some(error) => {
                     stream.put_off = Some(error);
                     self.waiting.insert(order, item);
@@ -301,7 +328,9 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
         if error.code != Code::Unavailable || left.is_zero() {
             return Err(error);
         }
-        let wait = backoff(self.failures, WAIT_MAX).max(error.retry_after.unwrap_or_default());
+        let is_in_progress = error.reason == v1::ErrorReason::RequestInProgress;
+        let wait_max = if is_in_progress { IN_PROGRESS_WAIT_MAX } else { WAIT_MAX };
+        let wait = backoff(self.failures, wait_max).max(error.retry_after.unwrap_or_default());
         self.failures = self.failures.saturating_add(1);
         tokio::time::sleep(wait.min(left)).await;
         Ok(())

@@ -176,8 +176,10 @@ impl MessengerClient {
         &self,
         mut request: v1::SendTextMessageRequest,
     ) -> Result<v1::SendTextMessageResponse, MessengerError> {
-        fill(&mut request.request_id);
-        self.call(request, async |mut stub, request| stub.send_text_message(request).await).await
+        let request_id = fill(&mut request.request_id);
+        self.call(request, async |mut stub, request| stub.send_text_message(request).await)
+            .await
+            .map_err(|error| MessengerError { request_id, ..error })
     }
 
     /// Sends one image, sound, video or file.
@@ -188,8 +190,10 @@ impl MessengerClient {
         &self,
         mut request: v1::SendMediaMessageRequest,
     ) -> Result<v1::SendMediaMessageResponse, MessengerError> {
-        fill(&mut request.request_id);
-        self.call(request, async |mut stub, request| stub.send_media_message(request).await).await
+        let request_id = fill(&mut request.request_id);
+        self.call(request, async |mut stub, request| stub.send_media_message(request).await)
+            .await
+            .map_err(|error| MessengerError { request_id, ..error })
     }
 
     /// Shows or removes the typing indicator, or marks the last message as seen.
@@ -200,8 +204,10 @@ impl MessengerClient {
         &self,
         mut request: v1::SendSenderActionRequest,
     ) -> Result<v1::SendSenderActionResponse, MessengerError> {
-        fill(&mut request.request_id);
-        self.call(request, async |mut stub, request| stub.send_sender_action(request).await).await
+        let request_id = fill(&mut request.request_id);
+        self.call(request, async |mut stub, request| stub.send_sender_action(request).await)
+            .await
+            .map_err(|error| MessengerError { request_id, ..error })
     }
 
     /// Sends one structured message.
@@ -212,8 +218,10 @@ impl MessengerClient {
         &self,
         mut request: v1::SendTemplateMessageRequest,
     ) -> Result<v1::SendTemplateMessageResponse, MessengerError> {
-        fill(&mut request.request_id);
-        self.call(request, async |mut stub, request| stub.send_template_message(request).await).await
+        let request_id = fill(&mut request.request_id);
+        self.call(request, async |mut stub, request| stub.send_template_message(request).await)
+            .await
+            .map_err(|error| MessengerError { request_id, ..error })
     }
 
     /// Counts of one bulk, by state.
@@ -280,11 +288,12 @@ impl MessengerClient {
     }
 }
 
-/// Names a request, so that no further try of it is taken for another request.
-pub(crate) fn fill(id: &mut String) {
+/// Names a request, so that no further try of it is taken for another request. Returns the name.
+pub(crate) fn fill(id: &mut String) -> String {
     if id.is_empty() {
         *id = Uuid::new_v4().to_string();
     }
+    id.clone()
 }
 
 /// How long to wait after so many earlier failures: a random part of a time that doubles, so that many clients of a

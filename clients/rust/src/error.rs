@@ -25,8 +25,7 @@ pub struct MessengerError {
     /// One English sentence for a developer's log. Contains no token, recipient or message text.
     pub message: String,
     /// True if sending the same message again, unchanged and with the same id, may succeed and cannot deliver it
-    /// twice. A request without a `request_id` gets another id each time that it is sent: name those that you mean to
-    /// send again.
+    /// twice: with this error's `request_id`, if the request had none.
     pub retryable: bool,
     /// How long to wait before a retry, if that is known.
     pub retry_after: Option<Duration>,
@@ -34,6 +33,9 @@ pub struct MessengerError {
     pub graph: Option<Box<v1::GraphError>>,
     /// Every rule that the request breaks.
     pub violations: Vec<v1::FieldViolation>,
+    /// The id that the request was sent with, also if the client made it up: the same request with it repeats the call,
+    /// or tells what became of it. Empty if the request has none, as that of a bulk.
+    pub request_id: String,
 }
 
 impl MessengerError {
@@ -47,6 +49,7 @@ impl MessengerError {
             retry_after: None,
             graph: None,
             violations: Vec::new(),
+            request_id: String::new(),
         }
     }
 
@@ -60,6 +63,7 @@ impl MessengerError {
             retry_after: error.retry_after.and_then(|wait| wait.try_into().ok()),
             graph: error.graph.map(Box::new),
             violations: error.violations,
+            request_id: String::new(),
         }
     }
 }

@@ -16,27 +16,40 @@ const ITEMS_PER_FRAME_MAX = 500;
 const FRAME_BYTES_MAX = 512 * 1024;
 const FIRST_WAIT_MAX_MS = 200;
 const WAIT_MAX_MS = 15_000;
+// After a stream that left nothing but items in progress: the service is well, and their outcome may come any time.
+const IN_PROGRESS_WAIT_MAX_MS = 2_000;
 
 // Nothing was sent for now; the same item may be sent once the service is well again, or has finished what an earlier
 // stream began.
 const PUT_OFF = [ErrorReason.DRAINING, ErrorReason.LEDGER_UNAVAILABLE, ErrorReason.REQUEST_IN_PROGRESS];
+
+/** An item without a result, and its place in the order of the source. */
+interface Entry {
+  readonly item: BulkItem;
+  readonly number: number;
+}
 
 /** What was taken from the source of a bulk, and what of it has no result yet, over all its streams. */
 export class Account {
   sourceEnded = false;
   sourceError: { error: unknown } | undefined;
   /** Taken, and in no frame yet. */
-  private taken: BulkItem[] = [];
-  /** In a frame of this stream or an earlier one, without a final result, by id. Several items can have one id. */
-  private readonly unsettled = new Map<string, BulkItem[]>();
+  private taken: Entry[] = [];
+  private takenCount = 0;
   /** Taken, and the caller has not got the result yet. */
   private held = 0;
 
-  // This stream's: items that earlier streams left, items without a result, and why it takes no more.
-  private again: BulkItem[] = [];
+  // This stream's: items that earlier streams left and it has not sent yet, and items that it has sent and that have no
+  // result, by id. Several items can have one id.
+  private again: Entry[] = [];
+  private readonly unsettled = new Map<string, Entry[]>();
   private inFlight = 0;
   private inFlightMax = 0;
+  // Items whose result is not final: they are left for the next stream. Why this one takes no more then, or that they
+  // are in progress, which does not concern the others.
+  private left: Entry[] = [];
   private putOff: SendError | undefined;
+  private inProgress: SendError | undefined;
   private openedAt = 0;
 
   private failures = 0;
@@ -51,7 +64,7 @@ export class Account {
 
   /** True if every item of the source has its result. */
   get isComplete(): boolean {
-    return this.sourceEnded && this.taken.length === 0 && this.unsettled.size === 0;
+    return this.sourceEnded && this.held === 0;
   }
 
   /** True if another item may be taken from the source. */
@@ -60,7 +73,7 @@ export class Account {
   }
 
   take(item: BulkItem): void {
-    this.taken.push(item);
+    this.taken.push({ item, number: this.takenCount++ });
     this.held += 1;
   }
 
@@ -71,9 +84,12 @@ export class Account {
 
   /** Begins a stream: its first frame. */
   open(): SendBulkMessagesRequest {
-    this.again = [...this.unsettled.values()].flat();
+    const left = [...this.again, ...this.left, ...[...this.unsettled.values()].flat()];
+    this.again = left.sort((one, other) => one.number - other.number);
+    this.unsettled.clear();
+    this.left = [];
     this.inFlight = this.inFlightMax = 0;
-    this.putOff = undefined;
+    this.putOff = this.inProgress = undefined;
     this.openedAt = performance.now();
     return create(SendBulkMessagesRequestSchema, { frame: { case: "start", value: this.start } });
   }
@@ -85,9 +101,10 @@ export class Account {
 
   /** True if this stream gets no further items. */
   get isWritten(): boolean {
-    return (
-      this.putOff !== undefined || (this.sourceEnded && this.taken.length === 0 && this.again.length === 0)
-    );
+    // Nothing but items in progress is there: only another stream can bring their results.
+    const isIdle = this.left.length > 0 && this.left.length === this.held;
+    const hasAll = this.sourceEnded && this.taken.length === 0 && this.again.length === 0;
+    return this.putOff !== undefined || isIdle || hasAll;
   }
 
   /** The next frame of items, if there are items and there is room. */
@@ -95,12 +112,11 @@ export class Account {
     if (this.putOff) {
       return undefined;
     }
-    const isAgain = this.again.length > 0;
-    const queue = isAgain ? this.again : this.taken;
+    const queue = this.again.length > 0 ? this.again : this.taken;
     const room = Math.min(this.inFlightMax - this.inFlight, ITEMS_PER_FRAME_MAX, queue.length);
     let count = 0;
     for (let bytes = 0; count < room; count++) {
-      bytes += toBinary(BulkItemSchema, queue[count]!).length;
+      bytes += toBinary(BulkItemSchema, queue[count]!.item).length;
       if (count > 0 && bytes > FRAME_BYTES_MAX) {
         break;
       }
@@ -108,27 +124,29 @@ export class Account {
     if (count <= 0) {
       return undefined;
     }
-    const items = queue.splice(0, count);
-    if (!isAgain) {
-      for (const item of items) {
-        const sameId = this.unsettled.get(item.itemId);
-        if (sameId) {
-          sameId.push(item);
-        } else {
-          this.unsettled.set(item.itemId, [item]);
-        }
+    const entries = queue.splice(0, count);
+    for (const entry of entries) {
+      const sameId = this.unsettled.get(entry.item.itemId);
+      if (sameId) {
+        sameId.push(entry);
+      } else {
+        this.unsettled.set(entry.item.itemId, [entry]);
       }
     }
-    this.inFlight += items.length;
+    this.inFlight += entries.length;
+    const items = entries.map((entry) => entry.item);
     return create(SendBulkMessagesRequestSchema, { frame: { case: "items", value: { items } } });
   }
 
   /** Takes a result, and tells whether it is final. */
   settle(result: ItemResult): boolean {
-    const items = this.unsettled.get(result.itemId);
-    const first = items?.shift();
-    if (!items || !first) {
+    const entries = this.unsettled.get(result.itemId);
+    const first = entries?.shift();
+    if (!entries || !first) {
       return false;
+    }
+    if (entries.length === 0) {
+      this.unsettled.delete(result.itemId);
     }
     this.inFlight -= 1;
     if (
@@ -136,12 +154,13 @@ export class Account {
       result.outcome.case === "error" &&
       PUT_OFF.includes(result.outcome.value.reason)
     ) {
-      this.putOff = result.outcome.value;
-      items.push(first);
+      this.left.push(first);
+      if (result.outcome.value.reason === ErrorReason.REQUEST_IN_PROGRESS) {
+        this.inProgress = result.outcome.value;
+      } else {
+        this.putOff = result.outcome.value;
+      }
       return false;
-    }
-    if (items.length === 0) {
-      this.unsettled.delete(result.itemId);
     }
     this.noteSuccess();
     return true;
@@ -154,13 +173,9 @@ export class Account {
    * Throws the error if another stream would end likewise, or trying has taken too long.
    */
   waitAfter(ended: MessengerError | undefined): number {
-    const error =
-      ended ??
-      new MessengerError(
-        Code.Unavailable,
-        this.putOff?.message ?? "the service ended the stream before the last result",
-        this.putOff,
-      );
+    const why = this.putOff ?? this.inProgress;
+    const message = why?.message ?? "the service ended the stream before the last result";
+    const error = ended ?? new MessengerError(Code.Unavailable, message, why);
     const now = performance.now();
     if (this.inFlightMax > 0 && now - this.openedAt >= WAIT_MAX_MS) {
       this.noteSuccess();
@@ -170,7 +185,9 @@ export class Account {
     if (!mayPass(error) || left <= 0) {
       throw error;
     }
-    const longest = Math.min(FIRST_WAIT_MAX_MS * 2 ** Math.min(this.failures, 10), WAIT_MAX_MS);
+    const isInProgress = error.reason === ErrorReason.REQUEST_IN_PROGRESS;
+    const waitMaxMs = isInProgress ? IN_PROGRESS_WAIT_MAX_MS : WAIT_MAX_MS;
+    const longest = Math.min(FIRST_WAIT_MAX_MS * 2 ** Math.min(this.failures, 10), waitMaxMs);
     this.failures += 1;
     return Math.min(Math.max(Math.random() * longest, error.retryAfterMs ?? 0), left);
   }

@@ -188,6 +188,7 @@ export class MessengerClient {
     options: CallOptions = {},
   ): Promise<Response> {
     const { timeoutMs = this.timeoutMs } = options;
+    const { requestId } = request as { requestId?: string };
     const signal = this.orClosing(options.signal);
     const deadline = performance.now() + timeoutMs;
     for (let tries = 1; ; tries++) {
@@ -196,7 +197,7 @@ export class MessengerClient {
         const timeLeftMs = Math.max(1, Math.round(deadline - performance.now()));
         return await send(request, { timeoutMs: timeLeftMs, signal });
       } catch (raised) {
-        const error = typedError(raised, signal.aborted);
+        const error = typedError(raised, signal.aborted, requestId);
         const wait = Math.random() * Math.min(FIRST_WAIT_MAX_MS * 2 ** (tries - 1), WAIT_MAX_MS);
         // UNAVAILABLE always means that nothing was sent, and every send has an id: trying again is safe.
         const isOver = tries === TRIES_MAX || performance.now() + wait >= deadline || signal.aborted;

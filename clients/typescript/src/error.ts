@@ -28,9 +28,14 @@ export class MessengerError extends Error {
   readonly graph: GraphError | undefined;
   /** Every rule that the request breaks. */
   readonly violations: readonly FieldViolation[];
+  /**
+   * The id that the request was sent with, also if the client made it up: the same request with it repeats the call, or
+   * tells what became of it. Empty if the request has none, as that of a bulk.
+   */
+  readonly requestId: string;
 
   /** @internal */
-  constructor(code: Code, message: string, error?: SendError, cause?: unknown) {
+  constructor(code: Code, message: string, error?: SendError, cause?: unknown, requestId = "") {
     const violations = error?.violations ?? [];
     super(
       [message, ...violations.map((violation) => `${violation.field}: ${violation.description}`)].join(
@@ -46,21 +51,22 @@ export class MessengerError extends Error {
     this.retryAfterMs = error?.retryAfter && durationMs(error.retryAfter);
     this.graph = error?.graph;
     this.violations = violations;
+    this.requestId = requestId;
   }
 }
 
 /** The typed error of a call that failed with this one; `isCancelled` tells whether its caller had cancelled it. */
-export function typedError(error: unknown, isCancelled: boolean): MessengerError {
+export function typedError(error: unknown, isCancelled: boolean, requestId = ""): MessengerError {
   const connectError = ConnectError.from(error);
   const sendError = connectError.findDetails(SendErrorSchema)[0];
   if (sendError) {
-    return new MessengerError(connectError.code, sendError.message, sendError, error);
+    return new MessengerError(connectError.code, sendError.message, sendError, error, requestId);
   }
   if (isLost(connectError, isCancelled)) {
     const message = `the connection was lost: ${connectError.rawMessage}`;
-    return new MessengerError(Code.Unavailable, message, undefined, error);
+    return new MessengerError(Code.Unavailable, message, undefined, error, requestId);
   }
-  return new MessengerError(connectError.code, connectError.rawMessage, undefined, error);
+  return new MessengerError(connectError.code, connectError.rawMessage, undefined, error, requestId);
 }
 
 /** True if the connection broke or was never made. Other gRPC libraries call that UNAVAILABLE, this one does not. */

@@ -47,7 +47,8 @@ function checkError(error: unknown, expected: ExpectedError): void {
   assert(error.message, "an error says something");
 }
 
-async function checkCall(call: Call, answer: Promise<SendTextMessageResponse>): Promise<void> {
+/** Returns the request id that the error tells. */
+async function checkCall(call: Call, answer: Promise<SendTextMessageResponse>): Promise<string | undefined> {
   const started = performance.now();
   const result = await answer.then(
     (response) => ({ response }),
@@ -57,7 +58,7 @@ async function checkCall(call: Call, answer: Promise<SendTextMessageResponse>): 
   if (call.error) {
     assert("error" in result, "it fails");
     checkError(result.error, call.error);
-    return;
+    return (result.error as MessengerError).requestId;
   }
   if ("error" in result) {
     throw result.error;
@@ -67,7 +68,7 @@ async function checkCall(call: Call, answer: Promise<SendTextMessageResponse>): 
     assert(sent.case === "preview");
     assert(sent.value.url.endsWith(call.preview.url_end), sent.value.url);
     assert(sent.value.bodyJson.includes(call.preview.body_contains), sent.value.bodyJson);
-    return;
+    return undefined;
   }
   assert(sent.case === "receipt");
   const receipt: Receipt = sent.value;
@@ -78,6 +79,7 @@ async function checkCall(call: Call, answer: Promise<SendTextMessageResponse>): 
     attempts: receipt.attempts,
   };
   assert.deepEqual(found, { ...found, ...call.receipt });
+  return undefined;
 }
 
 async function cancel(call: Promise<unknown>, controller: AbortController): Promise<void> {
@@ -89,10 +91,12 @@ async function cancel(call: Promise<unknown>, controller: AbortController): Prom
 
 async function runCalls(stack: Stack, calls: Call[]): Promise<void> {
   const client = MessengerClient.connect(stack.address, stack.connection());
-  const background: Promise<void>[] = [];
+  const background: Promise<unknown>[] = [];
+  let idOfError: string | undefined;
   for (const call of calls) {
     const method = MessengerService.methods.find((method) => method.name === call.method)!;
-    const request = fromJson(method.input, call.request as JsonValue);
+    const again = call.request_id_of_error && { request_id: idOfError };
+    const request = fromJson(method.input, { ...call.request, ...again } as JsonValue);
     const before = structuredClone(request);
     const controller = new AbortController();
     const answer = (client[method.localName as keyof MessengerClient] as AnyMethod).call(client, request, {
@@ -111,7 +115,7 @@ async function runCalls(stack: Stack, calls: Call[]): Promise<void> {
         await stack.waitForDelivered(1);
         await stack.restart(call.restart_when_delivered);
       }
-      await checked;
+      idOfError = await checked;
     }
     assert.deepEqual(request, before, "the caller's request is not changed");
   }
@@ -218,7 +222,10 @@ async function runBulk(stack: Stack, scenario: BulkScenario, isAsync: boolean): 
   };
   if (scenario.error) {
     const { error } = scenario;
-    await assert.rejects(read(), (raised) => (checkError(raised, error), true));
+    await assert.rejects(read(), (raised: MessengerError) => {
+      checkError(raised, error);
+      return raised.requestId === "";
+    });
     assert.equal(results.length, 0);
   } else {
     await read();

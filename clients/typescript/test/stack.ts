@@ -35,6 +35,7 @@ export interface Scenario {
 export interface Call {
   method: string;
   request: object;
+  request_id_of_error?: boolean;
   timeout_ms?: number;
   within_ms?: number;
   background?: boolean;

@@ -40,7 +40,7 @@ impl<'a> Account<'a> {
 
     /// True if every row of the audience has its line.
     pub(super) fn is_complete(&self) -> bool {
-        self.has_ended && self.unsettled.is_empty()
+        self.has_ended && self.unsettled.len() == 0
     }
 
     /// Takes no more rows.

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status};
 
 use super::account::{Account, RowReceiver};
-use super::backoff::{Backoff, WAIT_MAX};
+use super::backoff::{Backoff, IN_PROGRESS_WAIT_MAX, WAIT_MAX};
 use super::progress::Progress;
 use super::results::ResultsFile;
 use super::stream::{self, Opened};
@@ -108,9 +108,11 @@ impl<'a> Opener<'a> {
     fn wait_after(&mut self, status: &Status) -> Option<Duration> {
         // A status with a cause is none of the service's: the transport made it up.
         let may_pass = status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
-        let asked = failure::send_error(status).and_then(|error| error.retry_after);
-        let asked = asked.and_then(|asked| Duration::try_from(asked).ok());
-        if may_pass { self.backoff.failed(Instant::now(), asked) } else { None }
+        let error = failure::send_error(status).unwrap_or_default();
+        let is_in_progress = error.reason() == pb::ErrorReason::RequestInProgress;
+        let wait_max = if is_in_progress { IN_PROGRESS_WAIT_MAX } else { WAIT_MAX };
+        let asked = error.retry_after.and_then(|asked| Duration::try_from(asked).ok());
+        if may_pass { self.backoff.failed(Instant::now(), wait_max, asked) } else { None }
     }
 
     /// Notes what the service answered, above all the name that it made up for a bulk without one.

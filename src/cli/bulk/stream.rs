@@ -76,11 +76,10 @@ pub(super) async fn run(
         in_flight: 0,
         in_flight_max: usize::try_from(accepted.max_in_flight).unwrap_or(1).max(1),
         put_off: None,
+        in_progress: None,
         account,
     };
-    let end = stream.pump(answers, stop).await?;
-    account.unsettled.stream_ended(end.draining().as_ref());
-    Ok(end)
+    stream.pump(answers, stop).await
 }
 
 #[derive(Debug)]
@@ -97,6 +96,8 @@ struct Stream<'a, 'b> {
     in_flight_max: usize,
     /// Why rows were put off to a later stream. This one then takes no more.
     put_off: Option<pb::SendError>,
+    /// That rows were put off because they are in progress, which does not concern the others.
+    in_progress: Option<pb::SendError>,
 }
 
 impl Stream<'_, '_> {
@@ -108,12 +109,15 @@ impl Stream<'_, '_> {
         let (mut is_open, mut is_stopped) = (true, false);
         let mut read = Vec::with_capacity(ITEMS_PER_FRAME_MAX);
         loop {
-            is_open &= self.put_off.is_none() && !(self.again.is_empty() && self.account.has_ended);
-            let room = self.in_flight_max.saturating_sub(self.in_flight).min(ITEMS_PER_FRAME_MAX);
+            let has_all = self.again.is_empty() && self.account.has_ended;
+            is_open &= self.put_off.is_none() && !has_all && !self.is_idle();
             if is_open && self.framed.is_empty() {
+                let room = self.room(self.in_flight);
                 let lines: Vec<u64> = self.again.drain(..room.min(self.again.len())).collect();
                 self.frame(lines);
             }
+            // Rows that were put off are held, too.
+            let room = self.room(self.account.unsettled.len());
             if !is_open && self.framed.is_empty() {
                 self.frames = None;
             }
@@ -125,8 +129,8 @@ impl Stream<'_, '_> {
                         // A later server may send frames that this client does not know.
                         Some(Answer::Accepted(_)) | None => {}
                     },
-                    Ok(None) => return Ok(End::Broken(Status::unavailable("the stream ended without a summary"))),
-                    Err(status) => return Ok(End::Broken(status)),
+                    Ok(None) => return Ok(self.broken(Status::unavailable("the stream ended without a summary"))),
+                    Err(status) => return Ok(self.broken(status)),
                 },
                 _ = self.account.rows.recv_many(&mut read, room),
                     if is_open && room > 0 && self.framed.is_empty() && !self.account.has_ended =>
@@ -147,6 +151,17 @@ impl Stream<'_, '_> {
                 }
             }
         }
+    }
+
+    /// How many more rows there may be if there are so many, for one frame.
+    fn room(&self, count: usize) -> usize {
+        self.in_flight_max.saturating_sub(count).min(ITEMS_PER_FRAME_MAX)
+    }
+
+    /// True if nothing but rows in progress is there: only another stream can bring their results.
+    fn is_idle(&self) -> bool {
+        let has_none = self.room(self.account.unsettled.len()) == 0 || self.account.rows.is_empty();
+        self.in_progress.is_some() && self.in_flight == 0 && self.again.is_empty() && has_none
     }
 
     /// Puts the items of these lines into frames.
@@ -173,7 +188,9 @@ impl Stream<'_, '_> {
             let is_awaited = match put_off(&result) {
                 None => self.account.settle(&result)?,
                 Some(error) => {
-                    self.put_off = Some(error.clone());
+                    let is_in_progress = error.reason() == pb::ErrorReason::RequestInProgress;
+                    let why = if is_in_progress { &mut self.in_progress } else { &mut self.put_off };
+                    *why = Some(error.clone());
                     self.account.unsettled.put_off(&result.item_id, error.clone())
                 }
             };
@@ -184,13 +201,18 @@ impl Stream<'_, '_> {
 
     /// How a stream ended whose service has said its last word.
     fn complete(&mut self) -> End {
-        match self.put_off.take() {
-            Some(error) => {
-                let (reason, message) = (failure::reason(&error), error.message);
-                End::Broken(Status::unavailable(format!("{reason}: {message}")))
-            }
+        self.account.unsettled.stream_ended(None);
+        match self.put_off.take().or(self.in_progress.take()) {
+            Some(error) => End::Broken(failure::unavailable(&error)),
             None => End::Complete,
         }
+    }
+
+    /// How a stream ended otherwise.
+    fn broken(&mut self, status: Status) -> End {
+        let end = End::Broken(status);
+        self.account.unsettled.stream_ended(end.draining().as_ref());
+        end
     }
 }
 

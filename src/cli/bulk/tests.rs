@@ -1,5 +1,6 @@
 //! A bulk without a terminal: against the real service and the sandbox, and against one that follows a script.
 
+mod in_progress;
 mod scripted;
 
 use std::collections::BTreeMap;
@@ -67,16 +68,24 @@ impl Bench {
         plan: &Plan,
         watch: impl Fn(&Progress, &CancellationToken, &CancellationToken),
     ) -> Finished {
+        self.run_rows(plan, read(plan.audience.open().unwrap()).unwrap(), watch).await
+    }
+
+    async fn run_rows(
+        &self,
+        plan: &Plan,
+        rows: account::RowReceiver,
+        watch: impl Fn(&Progress, &CancellationToken, &CancellationToken),
+    ) -> Finished {
         let (progress, mut watched) = watch::channel(Progress::default());
         let stop = CancellationToken::new();
-        let rows = read(plan.audience.open().unwrap()).unwrap();
         let (client, start) = (self.client.clone(), plan.start.clone());
         let opener = resume::Opener::new(client, start, plan.reconnect_timeout, &progress, stop.clone());
-        let run = resume::run(opener, rows, &plan.results);
+        let run = tokio::time::timeout(PATIENCE, resume::run(opener, rows, &plan.results));
         tokio::pin!(run);
         let report = loop {
             tokio::select! {
-                report = &mut run => break report.unwrap(),
+                report = &mut run => break report.unwrap().unwrap(),
                 _ = watched.changed() => watch(&watched.borrow_and_update(), &stop, &self.drain),
             }
         };
@@ -103,6 +112,8 @@ impl Bench {
     }
 }
 
+/// A bulk that gets no further fails, and does not hang.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// More than any test takes.
 const ENOUGH: Duration = Duration::from_secs(3600);
 

@@ -8,7 +8,7 @@ use crate::api::pb;
 #[derive(Debug, Default)]
 pub(super) struct Unsettled {
     rows: BTreeMap<u64, UnsettledRow>,
-    /// Lines of the rows that carry an item id; several if several rows have one id.
+    /// Lines of the rows that the stream has not answered, by item id; several if several rows have one id.
     lines: HashMap<String, VecDeque<u64>>,
 }
 
@@ -52,8 +52,8 @@ impl Unsettled {
         self.rows.insert(line, UnsettledRow { item, put_off: None, is_in_doubt: false });
     }
 
-    pub(super) fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
     }
 
     /// All lines, in the order of the audience.
@@ -70,21 +70,25 @@ impl Unsettled {
 
     /// Takes out the row that a final result is for, and tells its line.
     pub(super) fn settle(&mut self, item_id: &str) -> Option<u64> {
+        let line = self.answered_line(item_id)?;
+        self.rows.remove(&line);
+        Some(line)
+    }
+
+    /// The line that a result is for. The next result with this id is about another one.
+    fn answered_line(&mut self, item_id: &str) -> Option<u64> {
         let lines = self.lines.get_mut(item_id)?;
         let line = lines.pop_front()?;
         if lines.is_empty() {
             self.lines.remove(item_id);
         }
-        self.rows.remove(&line);
         Some(line)
     }
 
-    /// Notes that the row is to be sent again. False if there is no such row.
+    /// Notes that the row is to be sent again, on a later stream. False if there is no such row.
     pub(super) fn put_off(&mut self, item_id: &str, error: pb::SendError) -> bool {
-        let Some(lines) = self.lines.get_mut(item_id) else { return false };
-        // The next result with this id is about another row.
-        lines.rotate_left(1);
-        let Some(row) = lines.back().and_then(|line| self.rows.get_mut(line)) else { return false };
+        let line = self.answered_line(item_id);
+        let Some(row) = line.and_then(|line| self.rows.get_mut(&line)) else { return false };
         // Somebody else is sending it.
         row.is_in_doubt |= error.reason() == pb::ErrorReason::RequestInProgress;
         row.put_off = Some(error);
@@ -99,6 +103,10 @@ impl Unsettled {
                 Some(error) => row.put_off = Some(error.clone()),
                 None => row.is_in_doubt = true,
             }
+        }
+        self.lines.clear();
+        for (line, row) in &self.rows {
+            self.lines.entry(row.item.item_id.clone()).or_default().push_back(*line);
         }
     }
 
@@ -184,7 +192,23 @@ mod tests {
         assert!(rows.put_off("a", error(pb::ErrorReason::LedgerUnavailable)));
         assert_eq!(rows.settle("a"), Some(4), "the one that was put off is not done");
         assert_eq!((rows.lines(), rows.item_to_send(4)), ([3].into(), None));
+        rows.stream_ended(None);
         assert_eq!((rows.settle("a"), rows.settle("a")), (Some(3), None));
-        assert!(rows.is_empty() && !rows.put_off("a", error(pb::ErrorReason::Draining)));
+        assert!(rows.len() == 0 && !rows.put_off("a", error(pb::ErrorReason::Draining)));
+    }
+
+    /// Further rows go on the stream that has answered so: a row of the same id gets its own result, and only the one in
+    /// progress is in doubt.
+    #[test]
+    fn a_row_in_progress_waits_for_a_later_stream() {
+        let mut rows = unsettled(&["a", "b"]);
+        assert!(rows.put_off("a", error(pb::ErrorReason::RequestInProgress)));
+        for line in [4, 5] {
+            rows.add(line, pb::BulkItem { item_id: "a".to_owned(), ..pb::BulkItem::default() });
+        }
+        assert_eq!((rows.settle("a"), rows.settle("b")), (Some(4), Some(3)));
+        rows.stream_ended(Some(&error(pb::ErrorReason::Draining)));
+        assert_eq!(rows.lines(), [2, 5]);
+        assert_eq!(fates(&mut rows), [(2, true), (5, false)]);
     }
 }

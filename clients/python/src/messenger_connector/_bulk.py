@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
 import uuid
 from collections import deque
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import grpc
 
@@ -33,10 +35,19 @@ _ITEMS_PER_FRAME_MAX = 500
 _FRAME_BYTES_MAX = 512 * 1024
 _FIRST_WAIT_MAX = 0.2
 _WAIT_MAX = 15.0
+# After a stream that left nothing but items in progress: the service is well, and their outcome may come any time.
+_IN_PROGRESS_WAIT_MAX = 2.0
 
 # Nothing was sent for now; the same item may be sent once the service is well again, or has finished what an
 # earlier stream began.
 _PUT_OFF = (ERROR_REASON_DRAINING, ERROR_REASON_LEDGER_UNAVAILABLE, ERROR_REASON_REQUEST_IN_PROGRESS)
+
+
+class _Entry(NamedTuple):
+    """An item without a result, and its place in the order of the source."""
+
+    number: int
+    item: BulkItem
 
 
 class Bulk:
@@ -51,17 +62,22 @@ class Bulk:
         self.source_error: BaseException | None = None
         self._reconnect_timeout = reconnect_timeout
         # Taken, and in no frame yet.
-        self._taken: deque[BulkItem] = deque()
-        # In a frame of this stream or an earlier one, without a final result, by id. Several items can have one id.
-        self._unsettled: dict[str, list[BulkItem]] = {}
+        self._taken: deque[_Entry] = deque()
+        self._numbers = itertools.count()
         # Taken, and the caller has not got the result yet.
         self._held = 0
 
-        # This stream's: items that earlier streams left, items without a result, and why it takes no more.
-        self._again: deque[BulkItem] = deque()
+        # This stream's: items that earlier streams left and it has not sent yet, and items that it has sent and that
+        # have no result, by id. Several items can have one id.
+        self._again: deque[_Entry] = deque()
+        self._unsettled: dict[str, list[_Entry]] = {}
         self._in_flight = 0
         self._in_flight_max = 0
+        # Items whose result is not final: they are left for the next stream. Why this one takes no more then, or that
+        # they are in progress, which does not concern the others.
+        self._left: list[_Entry] = []
         self._put_off: SendError | None = None
+        self._in_progress: SendError | None = None
         self._opened = time.monotonic()
 
         self._timeout = open_timeout
@@ -71,7 +87,7 @@ class Bulk:
     @property
     def is_complete(self) -> bool:
         """True if every item of the source has its result."""
-        return self.source_ended and not self._taken and not self._unsettled
+        return self.source_ended and not self._held
 
     # The source.
 
@@ -83,7 +99,7 @@ class Bulk:
     def take(self, item: BulkItem) -> None:
         if not isinstance(item, BulkItem):
             raise TypeError(f"items must yield BulkItem, not {type(item).__name__}")
-        self._taken.append(item)
+        self._taken.append(_Entry(next(self._numbers), item))
         self._held += 1
 
     def release(self, results: int) -> None:
@@ -94,9 +110,11 @@ class Bulk:
 
     def open(self) -> SendBulkMessagesRequest:
         """Begins a stream: its first frame."""
-        self._again = deque(item for items in self._unsettled.values() for item in items)
+        left = itertools.chain(self._again, self._left, *self._unsettled.values())
+        self._again = deque(sorted(left, key=lambda entry: entry.number))
+        self._unsettled, self._left = {}, []
         self._in_flight = self._in_flight_max = 0
-        self._put_off = None
+        self._put_off = self._in_progress = None
         self._opened = time.monotonic()
         return SendBulkMessagesRequest(start=self.start)
 
@@ -107,27 +125,28 @@ class Bulk:
     @property
     def is_written(self) -> bool:
         """True if this stream gets no further items."""
-        return self._put_off is not None or (self.source_ended and not self._taken and not self._again)
+        # Nothing but items in progress is there: only another stream can bring their results.
+        is_idle = 0 < len(self._left) == self._held
+        has_all = self.source_ended and not self._taken and not self._again
+        return self._put_off is not None or is_idle or has_all
 
     def frame(self) -> SendBulkMessagesRequest | None:
         """The next frame of items, if there are items and there is room."""
         if self._put_off is not None:
             return None
-        again = bool(self._again)
         queue = self._again or self._taken
         room = min(self._in_flight_max - self._in_flight, _ITEMS_PER_FRAME_MAX)
         items: list[BulkItem] = []
         frame_bytes = 0
         while queue and len(items) < room:
-            frame_bytes += queue[0].ByteSize()
+            frame_bytes += queue[0].item.ByteSize()
             if items and frame_bytes > _FRAME_BYTES_MAX:
                 break
-            items.append(queue.popleft())
+            entry = queue.popleft()
+            items.append(entry.item)
+            self._unsettled.setdefault(entry.item.item_id, []).append(entry)
         if not items:
             return None
-        if not again:
-            for item in items:
-                self._unsettled.setdefault(item.item_id, []).append(item)
         self._in_flight += len(items)
         return SendBulkMessagesRequest(items=BulkItems(items=items))
 
@@ -135,18 +154,21 @@ class Bulk:
         """Takes results, and gives back those that are final."""
         final = []
         for result in results:
-            items = self._unsettled.get(result.item_id)
-            if items is None:
+            entries = self._unsettled.get(result.item_id)
+            if entries is None:
                 continue
-            self._in_flight -= 1
-            if result.state == ITEM_STATE_NOT_SENT and result.error.reason in _PUT_OFF:
-                self._put_off = result.error
-                items.append(items.pop(0))
-                continue
-            del items[0]
-            if not items:
+            entry = entries.pop(0)
+            if not entries:
                 del self._unsettled[result.item_id]
-            final.append(result)
+            self._in_flight -= 1
+            if result.state != ITEM_STATE_NOT_SENT or result.error.reason not in _PUT_OFF:
+                final.append(result)
+                continue
+            self._left.append(entry)
+            if result.error.reason == ERROR_REASON_REQUEST_IN_PROGRESS:
+                self._in_progress = result.error
+            else:
+                self._put_off = result.error
         if final:
             self._note_success()
         return final
@@ -161,10 +183,9 @@ class Bulk:
         Raises the error if another stream would end likewise, or trying has taken too long.
         """
         if error is None:
-            message = "the service ended the stream before the last result"
-            error = MessengerError(
-                grpc.StatusCode.UNAVAILABLE, self._put_off.message if self._put_off else message, self._put_off
-            )
+            why = self._put_off or self._in_progress
+            message = why.message if why else "the service ended the stream before the last result"
+            error = MessengerError(grpc.StatusCode.UNAVAILABLE, message, why)
         now = time.monotonic()
         if now - self._opened >= _WAIT_MAX and self._in_flight_max:
             self._note_success()
@@ -172,7 +193,8 @@ class Bulk:
         left = self._failing_since + self._timeout - now
         if not error._may_pass or left <= 0:
             raise error
-        longest = min(_FIRST_WAIT_MAX * 2 ** min(self._failures, 10), _WAIT_MAX)
+        wait_max = _IN_PROGRESS_WAIT_MAX if error.reason == ERROR_REASON_REQUEST_IN_PROGRESS else _WAIT_MAX
+        longest = min(_FIRST_WAIT_MAX * 2 ** min(self._failures, 10), wait_max)
         self._failures += 1
         asked = error.retry_after.total_seconds() if error.retry_after else 0.0
         return min(max(random.uniform(0, longest), asked), left)

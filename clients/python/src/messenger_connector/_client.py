@@ -114,7 +114,7 @@ class MessengerClient:
         try:
             return method(request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+            raise from_rpc_error(error, getattr(request, "request_id", "")) from error
 
 
 class _Streams:

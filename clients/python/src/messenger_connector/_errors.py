@@ -50,9 +50,16 @@ class MessengerError(Exception):
     violations: Sequence[FieldViolation]
     """Every rule that the request breaks, each with `field` and `description`."""
 
-    def __init__(self, code: grpc.StatusCode, message: str, error: SendError | None = None) -> None:
+    request_id: str
+    """The id that the request was sent with, also if the client made it up: the same request with it repeats the call,
+    or tells what became of it. Empty if the request has none, as that of a bulk."""
+
+    def __init__(
+        self, code: grpc.StatusCode, message: str, error: SendError | None = None, request_id: str = ""
+    ) -> None:
         self.code = code
         self.message = message
+        self.request_id = request_id
         self._is_made_by_service = error is not None
         error = error or SendError(retryable=code is grpc.StatusCode.UNAVAILABLE)
         self.reason = error.reason
@@ -70,7 +77,7 @@ class MessengerError(Exception):
         return self.code is grpc.StatusCode.UNAVAILABLE or (self.code in _LOST and not self._is_made_by_service)
 
 
-def from_rpc_error(error: grpc.RpcError) -> MessengerError:
+def from_rpc_error(error: grpc.RpcError, request_id: str = "") -> MessengerError:
     """The typed error of a failed call. Its SendError is one of the details of its status."""
     # Every error of a call is that call, too; the type does not say so, and asyncio's differs.
     call: Any = error
@@ -80,5 +87,5 @@ def from_rpc_error(error: grpc.RpcError) -> MessengerError:
             for detail in Status.FromString(value).details:
                 send_error = SendError()
                 if detail.Unpack(send_error):
-                    return MessengerError(code, send_error.message, send_error)
-    return MessengerError(code, call.details() or code.name)
+                    return MessengerError(code, send_error.message, send_error, request_id)
+    return MessengerError(code, call.details() or code.name, request_id=request_id)

@@ -22,6 +22,10 @@ pub(super) struct OpenStream {
     pub(super) in_flight_max: usize,
     /// Why items were put off to a later stream. This one then takes no more.
     pub(super) put_off: Option<MessengerError>,
+    /// Items in progress, with their places in the order: they are left for the next stream, and do not concern the
+    /// others.
+    pub(super) left: Vec<(u64, v1::BulkItem)>,
+    pub(super) in_progress: Option<MessengerError>,
     pub(super) opened: Instant,
 }
 
@@ -47,6 +51,8 @@ impl OpenStream {
                 answers,
                 in_flight_max: usize::try_from(accepted.max_in_flight).unwrap_or(1).max(1),
                 put_off: None,
+                left: Vec::new(),
+                in_progress: None,
                 opened: Instant::now(),
             }),
             Some(Answer::Results(_) | Answer::Summary(_)) | None => {

@@ -43,6 +43,7 @@ pub(crate) async fn run(scenario: BulkScenario) {
     match (error, scenario.error) {
         (Some(error), Some(expected)) => {
             expected.check(&error);
+            assert_eq!(error.request_id, "");
             assert!(results.is_empty(), "{results:?}");
         }
         (Some(error), None) => panic!("{error:?}"),

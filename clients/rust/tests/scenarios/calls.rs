@@ -15,8 +15,11 @@ type Answer = Result<(Option<v1::Receipt>, Option<v1::Preview>), MessengerError>
 pub(crate) async fn run(scenario: CallScenario) {
     let mut stack = Stack::start(scenario.service).await;
     let client = stack.connect(&scenario.connect);
-    let mut background = Vec::new();
-    for call in scenario.calls {
+    let (mut background, mut id_of_error) = (Vec::new(), String::new());
+    for mut call in scenario.calls {
+        if call.request_id_of_error {
+            call.request["request_id"] = id_of_error.clone().into();
+        }
         let (answer, started) = (start(&client, &call), Instant::now());
         if call.cancel_when_delivered {
             stack.wait_for_delivered(1).await;
@@ -34,6 +37,7 @@ pub(crate) async fn run(scenario: CallScenario) {
             let answer = answer.await.unwrap();
             let longest = call.within_ms.map_or(Duration::MAX, Duration::from_millis);
             assert!(started.elapsed() <= longest, "{:?}: {answer:?}", started.elapsed());
+            id_of_error = answer.as_ref().err().map(|error| error.request_id.clone()).unwrap_or_default();
             check(call, answer);
         }
     }

@@ -7,6 +7,7 @@ mod bulks;
 mod calls;
 mod client;
 mod contract;
+mod in_progress;
 mod scenario;
 mod service;
 
@@ -17,8 +18,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use scenario::Scenarios;
 
 macro_rules! own {
-    ($($name:ident,)*) => {
-        [$(Trial::test(stringify!($name), || block_on(client::$name()))),*]
+    ($($module:ident::$name:ident,)*) => {
+        [$(Trial::test(stringify!($name), || block_on($module::$name()))),*]
     };
 }
 
@@ -35,12 +36,14 @@ fn main() {
         Trial::test(format!("bulk: {}", scenario.name), move || block_on(bulks::run(scenario)))
     });
     let own = own![
-        what_cannot_be_used_is_refused_at_once,
-        secrets_are_not_printed,
-        a_further_try_goes_to_the_next_address,
-        an_item_that_fits_into_no_message_is_rejected,
-        a_dropped_bulk_is_cancelled_at_the_service,
-        what_a_draining_service_did_not_send_is_sent_again,
+        client::what_cannot_be_used_is_refused_at_once,
+        client::secrets_are_not_printed,
+        client::a_further_try_goes_to_the_next_address,
+        client::an_item_that_fits_into_no_message_is_rejected,
+        client::a_dropped_bulk_is_cancelled_at_the_service,
+        client::what_a_draining_service_did_not_send_is_sent_again,
+        in_progress::an_item_in_progress_holds_up_no_other,
+        in_progress::a_stream_with_nothing_but_items_in_progress_ends,
     ];
     libtest_mimic::run(&Arguments::from_args(), calls.chain(bulks).chain(own).collect()).exit();
 }

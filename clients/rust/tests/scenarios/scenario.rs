@@ -95,6 +95,8 @@ pub(crate) struct TlsFiles {
 pub(crate) struct Call {
     pub(crate) method: String,
     pub(crate) request: Value,
+    #[serde(default)]
+    pub(crate) request_id_of_error: bool,
     pub(crate) timeout_ms: Option<u64>,
     pub(crate) within_ms: Option<u64>,
     #[serde(default)]

@@ -12,6 +12,9 @@ use crate::api::pb::messenger_service_server::{MessengerService, MessengerServic
 use crate::api::pb::send_bulk_messages_request::Frame;
 use crate::api::pb::send_bulk_messages_response::Frame as Answer;
 
+/// Items that the service holds at a time.
+pub(super) const MAX_IN_FLIGHT: u64 = 100;
+
 /// What becomes of an item; `None` is no word about it.
 pub(super) type Verdict = fn(item_id: u64) -> Option<pb::item_result::Outcome>;
 
@@ -52,6 +55,11 @@ impl Scripted {
         (service, address)
     }
 
+    /// Items that came, by stream.
+    pub(super) fn item_ids(&self) -> Vec<Vec<u64>> {
+        self.seen.lock().unwrap().iter().map(|seen| seen.item_ids.clone()).collect()
+    }
+
     async fn play(
         &self,
         (verdict, count, end): (Verdict, usize, Result<(), Status>),
@@ -68,7 +76,8 @@ impl Scripted {
                 Frame::Start(start) => {
                     self.seen.lock().unwrap()[number].bulk_id = start.bulk_id;
                     let bulk_id = "made-up".to_owned();
-                    answer(Answer::Accepted(pb::BulkAccepted { bulk_id, max_in_flight: 100 })).await;
+                    let max_in_flight = MAX_IN_FLIGHT as i32;
+                    answer(Answer::Accepted(pb::BulkAccepted { bulk_id, max_in_flight })).await;
                 }
                 Frame::Items(items) => {
                     let items: Vec<_> = items.items.into_iter().take(count - read).collect();

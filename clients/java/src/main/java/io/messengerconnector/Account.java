@@ -41,7 +41,7 @@ final class Account {
 
   private record Entry(BulkItem item, long number) {}
 
-  /** Items without a result, by item id; those of one id in the order of the source. */
+  /** Items that the stream has not answered, by item id; those of one id in their order. */
   private final Map<String, ArrayDeque<Entry>> unsettled = new HashMap<>();
 
   /** What the stream has not sent yet, in the order of the source. */
@@ -63,8 +63,14 @@ final class Account {
   /** The caller wants no more results. */
   private boolean isStopped;
 
+  /** Items whose result is not final: they are left to the next stream. */
+  private final List<Entry> left = new ArrayList<>();
+
   /** Why items are left to a further stream. This one gets no more then. */
   private SendError heldBack;
+
+  /** That items are left because they are in progress, which does not concern the others. */
+  private SendError inProgress;
 
   /** The stream is over. */
   private boolean isOver;
@@ -80,11 +86,15 @@ final class Account {
   synchronized void add(BulkItem item) {
     Entry entry = new Entry(item, taken++);
     waiting++;
-    unsettled.computeIfAbsent(item.getItemId(), id -> new ArrayDeque<>(1)).add(entry);
+    addUnsettled(entry);
     queue.add(entry);
     if (queue.size() == 1) {
       notifyAll();
     }
+  }
+
+  private void addUnsettled(Entry entry) {
+    unsettled.computeIfAbsent(entry.item().getItemId(), id -> new ArrayDeque<>(1)).add(entry);
   }
 
   /** Counts an item that no stream gets, until its result is handed out. */
@@ -109,13 +119,16 @@ final class Account {
 
   /** Puts what earlier streams left into the queue, before further items. */
   synchronized void streamOpened(int inFlightMax) {
-    List<Entry> left = new ArrayList<>();
     unsettled.values().forEach(left::addAll);
     left.sort(Comparator.comparingLong(Entry::number));
     queue = new ArrayDeque<>(left);
+    unsettled.clear();
+    left.forEach(this::addUnsettled);
+    left.clear();
     inFlight = 0;
     this.inFlightMax = Math.max(inFlightMax, 1);
     heldBack = null;
+    inProgress = null;
     isOver = false;
     notifyAll();
   }
@@ -136,7 +149,9 @@ final class Account {
     long lingeredUntil = 0;
     while (true) {
       int room = Math.min(inFlightMax - inFlight, ITEMS_PER_FRAME_MAX);
-      if (isOver || heldBack != null || hasEnded && queue.isEmpty()) {
+      // Nothing but items in progress is there: only another stream can bring their results.
+      boolean isIdle = !left.isEmpty() && left.size() == waiting;
+      if (isOver || heldBack != null || isIdle || hasEnded && queue.isEmpty()) {
         return List.of();
       }
       if (queue.isEmpty() || room <= 0 || !isReady.getAsBoolean()) {
@@ -178,24 +193,29 @@ final class Account {
     }
     inFlight--;
     notifyAll();
-    if (result.getState() == ItemState.ITEM_STATE_NOT_SENT
-        && HELD_BACK.contains(result.getError().getReason())) {
-      heldBack = result.getError();
-      return false;
-    }
-    waiting--;
-    entries.remove();
+    Entry entry = entries.remove();
     if (entries.isEmpty()) {
       unsettled.remove(result.getItemId());
     }
-    return true;
+    if (result.getState() != ItemState.ITEM_STATE_NOT_SENT
+        || !HELD_BACK.contains(result.getError().getReason())) {
+      waiting--;
+      return true;
+    }
+    left.add(entry);
+    if (result.getError().getReason() == ErrorReason.ERROR_REASON_REQUEST_IN_PROGRESS) {
+      inProgress = result.getError();
+    } else {
+      heldBack = result.getError();
+    }
+    return false;
   }
 
   /** The error of a stream that ended well and yet left items without a result. */
   synchronized MessengerException whyUnsettled() {
-    if (heldBack != null) {
-      return MessengerException.of(
-          Status.UNAVAILABLE.withDescription(heldBack.getMessage()), heldBack);
+    SendError why = heldBack != null ? heldBack : inProgress;
+    if (why != null) {
+      return MessengerException.of(Status.UNAVAILABLE.withDescription(why.getMessage()), why);
     }
     return MessengerException.of(
         Status.UNAVAILABLE

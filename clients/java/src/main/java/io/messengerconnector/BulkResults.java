@@ -10,7 +10,9 @@ import io.messengerconnector.v1.ItemState;
 import io.messengerconnector.v1.SendError;
 import java.time.Duration;
 import java.util.ArrayDeque;
+import java.util.Collections;
 import java.util.Iterator;
+import java.util.List;
 import java.util.NoSuchElementException;
 import java.util.Queue;
 import java.util.concurrent.BlockingQueue;
@@ -47,6 +49,13 @@ public final class BulkResults
   private static final Duration FIRST_WAIT_MAX = Duration.ofMillis(200);
 
   private static final Duration WAIT_MAX = Duration.ofSeconds(15);
+
+  /**
+   * After a stream that left nothing but items in progress: the service is well, and their outcome
+   * may come any time.
+   */
+  private static final Duration IN_PROGRESS_WAIT_MAX = Duration.ofSeconds(2);
+
   private static final int DOUBLINGS_MAX = 10;
 
   private final MessengerClient client;
@@ -228,8 +237,7 @@ public final class BulkResults
     if (left <= 0) {
       throw failure;
     }
-    long longest =
-        Math.min(FIRST_WAIT_MAX.toNanos() << Math.min(failures, DOUBLINGS_MAX), WAIT_MAX.toNanos());
+    long longest = longestWait(failures, failure.reason()).toNanos();
     failures++;
     long asked = failure.retryAfter().orElse(Duration.ZERO).toNanos();
     long wait = Math.min(Math.max(ThreadLocalRandom.current().nextLong(longest), asked), left);
@@ -238,6 +246,13 @@ public final class BulkResults
     }
     // The connection has waits of its own, and this one is over.
     client.channel.resetConnectBackoff();
+  }
+
+  /** The longest wait after a failure with so many before it. */
+  static Duration longestWait(int failures, ErrorReason reason) {
+    boolean isInProgress = reason == ErrorReason.ERROR_REASON_REQUEST_IN_PROGRESS;
+    Duration longest = FIRST_WAIT_MAX.multipliedBy(1L << Math.min(failures, DOUBLINGS_MAX));
+    return Collections.min(List.of(longest, isInProgress ? IN_PROGRESS_WAIT_MAX : WAIT_MAX));
   }
 
   /**

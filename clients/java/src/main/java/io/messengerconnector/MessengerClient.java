@@ -1,5 +1,7 @@
 package io.messengerconnector;
 
+import com.google.protobuf.Descriptors.FieldDescriptor;
+import com.google.protobuf.Message;
 import io.grpc.CallOptions;
 import io.grpc.ChannelCredentials;
 import io.grpc.ClientInterceptor;
@@ -181,14 +183,20 @@ public final class MessengerClient implements AutoCloseable {
     channel.shutdownNow();
   }
 
-  private <Q, S> S call(MethodDescriptor<Q, S> method, Q request) {
+  private <Q extends Message, S> S call(MethodDescriptor<Q, S> method, Q request) {
     CallOptions options =
         CallOptions.DEFAULT.withDeadlineAfter(timeout.toNanos(), TimeUnit.NANOSECONDS);
     try {
       return ClientCalls.blockingUnaryCall(channel, method, options, request);
     } catch (StatusRuntimeException failure) {
-      throw MessengerException.of(failure);
+      throw MessengerException.of(failure, requestId(request));
     }
+  }
+
+  /** The request's id; empty for one that has no such field. */
+  private static String requestId(Message request) {
+    FieldDescriptor field = request.getDescriptorForType().findFieldByName("request_id");
+    return field == null ? "" : (String) request.getField(field);
   }
 
   private static boolean hasId(String id) {

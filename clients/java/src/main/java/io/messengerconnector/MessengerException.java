@@ -18,21 +18,27 @@ public final class MessengerException extends StatusRuntimeException {
   private static final long serialVersionUID = 1L;
 
   private final SendError error;
+  private final String requestId;
 
-  private MessengerException(StatusRuntimeException failure, SendError error) {
+  private MessengerException(StatusRuntimeException failure, SendError error, String requestId) {
     super(failure.getStatus(), failure.getTrailers());
     this.error = error;
+    this.requestId = requestId;
   }
 
   /** The contract's error, if the service made the exception; else its status in the same form. */
   static MessengerException of(StatusRuntimeException failure) {
     return failure instanceof MessengerException known
         ? known
-        : new MessengerException(failure, sendError(failure));
+        : of(failure, "");
+  }
+
+  static MessengerException of(StatusRuntimeException failure, String requestId) {
+    return new MessengerException(failure, sendError(failure), requestId);
   }
 
   static MessengerException of(Status status, SendError error) {
-    return new MessengerException(status.asRuntimeException(), error);
+    return new MessengerException(status.asRuntimeException(), error, "");
   }
 
   private static SendError sendError(StatusRuntimeException failure) {
@@ -70,11 +76,7 @@ public final class MessengerException extends StatusRuntimeException {
     return error.getMessage();
   }
 
-  /**
-   * True if the same request with the same id may succeed and cannot be delivered twice. To repeat
-   * a send from outside, give it an id of its own: one that the client makes up is good for the
-   * client's own retries only.
-   */
+  /** True if the same request with the same id may succeed and cannot be delivered twice. */
   public boolean retryable() {
     return error.getRetryable();
   }
@@ -95,6 +97,14 @@ public final class MessengerException extends StatusRuntimeException {
   /** The rules that the request breaks, by field. */
   public List<FieldViolation> violations() {
     return error.getViolationsList();
+  }
+
+  /**
+   * The id that the request was sent with, also if the client made it up: the same request with it
+   * repeats the call, or tells what became of it. Empty if the request has none, as that of a bulk.
+   */
+  public String requestId() {
+    return requestId;
   }
 
   /** The reason, the message and every violation in one line. */

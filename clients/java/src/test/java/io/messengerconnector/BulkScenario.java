@@ -89,6 +89,7 @@ final class BulkScenario {
     Set<String> sent = new HashSet<>();
     if (scenario.has("error")) {
       ScenariosTest.checkError(scenario.getAsJsonObject("error"), failure);
+      assertEquals("", failure.requestId());
       assertEquals(0, yielded.get());
     } else if (failure != null) {
       throw failure;

@@ -45,6 +45,7 @@ final class ScenariosTest {
       Set.of(
           "method",
           "request",
+          "request_id_of_error",
           "timeout_ms",
           "within_ms",
           "background",
@@ -68,12 +69,18 @@ final class ScenariosTest {
           try (Stack stack = new Stack(member(scenario, "service"));
               MessengerClient client = stack.connect(member(scenario, "connect"))) {
             List<Call> background = new ArrayList<>();
+            Call last = null;
             for (JsonElement element : scenario.getAsJsonArray("calls")) {
-              Call call = new Call(stack, client, element.getAsJsonObject());
-              if (element.getAsJsonObject().has("background")) {
-                background.add(call);
+              JsonObject wanted = element.getAsJsonObject();
+              if (wanted.has("request_id_of_error")) {
+                String id = last.failure().requestId();
+                wanted.getAsJsonObject("request").addProperty("request_id", id);
+              }
+              last = new Call(stack, client, wanted);
+              if (wanted.has("background")) {
+                background.add(last);
               } else {
-                call.check();
+                last.check();
               }
             }
             for (Call call : background) {
