@@ -325,7 +325,8 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
         let failing_for = self.failing_since.get_or_insert_with(Instant::now).elapsed();
         let longest = if self.was_accepted { self.client.reconnect_timeout } else { self.client.timeout };
         let left = longest.saturating_sub(failing_for);
-        if error.code != Code::Unavailable || left.is_zero() {
+        let is_over_limit = error.code == Code::ResourceExhausted && error.retryable;
+        if (error.code != Code::Unavailable && !is_over_limit) || left.is_zero() {
             return Err(error);
         }
         let is_in_progress = error.reason == v1::ErrorReason::RequestInProgress;

@@ -83,5 +83,8 @@ function isLost(error: ConnectError, isCancelled: boolean): boolean {
 export function mayPass(error: MessengerError): boolean {
   // What is made of a connection that breaks. The service never ends a stream so without a SendError.
   const isLost = [Code.Unknown, Code.Internal].includes(error.code);
+  if (error.code === Code.ResourceExhausted) {
+    return error.retryable;
+  }
   return error.code === Code.Unavailable || (isLost && error.reason === ErrorReason.UNSPECIFIED);
 }

@@ -106,9 +106,11 @@ impl<'a> Opener<'a> {
 
     /// How long to wait after a stream that ended with this status; `None` if another one would end likewise.
     fn wait_after(&mut self, status: &Status) -> Option<Duration> {
-        // A status with a cause is none of the service's: the transport made it up.
-        let may_pass = status.code() == Code::Unavailable || std::error::Error::source(status).is_some();
         let error = failure::send_error(status).unwrap_or_default();
+        // A status with a cause is none of the service's: the transport made it up.
+        let may_pass = status.code() == Code::Unavailable
+            || (status.code() == Code::ResourceExhausted && error.retryable)
+            || std::error::Error::source(status).is_some();
         let is_in_progress = error.reason() == pb::ErrorReason::RequestInProgress;
         let wait_max = if is_in_progress { IN_PROGRESS_WAIT_MAX } else { WAIT_MAX };
         let asked = error.retry_after.and_then(|asked| Duration::try_from(asked).ok());

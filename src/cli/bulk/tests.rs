@@ -288,6 +288,22 @@ async fn a_bulk_that_is_given_up_says_what_it_knows_of_each_row() {
     }
 }
 
+/// Its own streams of before may count until the service has noticed that they are gone.
+#[tokio::test]
+async fn a_caller_over_its_limit_of_streams_tries_again() {
+    let over = status::status(SendError::new(Reason::RateLimited, "too many streams"));
+    let (bench, service) = Bench::scripted(vec![
+        Act::Answer(|_| None, 3, gone()),
+        Act::Refuse(over),
+        Act::Answer(|_| Some(sent()), usize::MAX, Ok(())),
+    ])
+    .await;
+    let plan = Plan { reconnect_timeout: ENOUGH, ..bench.plan(&named_audience_of(3)) };
+    let finished = bench.run(&plan, |_, _, _| {}).await;
+    assert!(finished.is_success(), "{finished:?}");
+    assert_eq!(service.item_ids(), [[0, 1, 2], [0, 1, 2]]);
+}
+
 /// Ctrl-C while there is no service.
 #[tokio::test]
 async fn stopping_ends_the_wait_for_a_new_stream() {

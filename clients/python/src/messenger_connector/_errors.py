@@ -74,6 +74,8 @@ class MessengerError(Exception):
     @property
     def _may_pass(self) -> bool:
         """Whether a stream that ended so should be opened again."""
+        if self.code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return self.retryable
         return self.code is grpc.StatusCode.UNAVAILABLE or (self.code in _LOST and not self._is_made_by_service)
 
 
