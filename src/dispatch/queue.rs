@@ -58,6 +58,13 @@ struct Taken {
     behind: VecDeque<Queued>,
 }
 
+impl Taken {
+    fn put_behind_unary(&mut self, message: Queued) {
+        let unary = self.behind.iter().take_while(|other| other.source == Source::Unary).count();
+        self.behind.insert(unary, message);
+    }
+}
+
 /// One page's queue.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -86,8 +93,7 @@ impl Queue {
                 return;
             }
             if !taken.is_bulk_waiting || taken.is_overtaken {
-                let unary = taken.behind.iter().take_while(|other| other.source == Source::Unary).count();
-                taken.behind.insert(unary, message);
+                taken.put_behind_unary(message);
                 return;
             }
             taken.is_overtaken = true;
@@ -160,8 +166,7 @@ impl Queue {
             let taken = self.recipients.entry(recipient).or_default();
             taken.is_bulk_waiting = false;
             if std::mem::take(&mut taken.is_overtaken) {
-                let unary = taken.behind.iter().take_while(|other| other.source == Source::Unary).count();
-                taken.behind.insert(unary, message);
+                taken.put_behind_unary(message);
             } else {
                 batch.push(message);
             }

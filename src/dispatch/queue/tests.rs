@@ -1,5 +1,7 @@
 use std::sync::Arc;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::dispatch::Reply;
 use crate::limits::BATCH_SIZE_MAX;
@@ -177,4 +179,122 @@ fn a_cancelled_bulk_leaves_and_what_waited_behind_it_moves_up() {
     assert_eq!(taken, ["1", "2", "4", "5"]);
     assert_eq!(queue.bulk_waiting(Kind::Other), 0);
     assert_eq!(names(&next(&mut queue)), ["3"]);
+}
+
+/// What happens to a queue, by numbers.
+#[derive(Clone, Debug)]
+enum Step {
+    Push { source: u64, recipient: u8, is_video: bool },
+    TakeUnary,
+    TakeBulk { kind: usize, count: usize },
+    Finish(usize),
+    PutBack(usize, bool),
+    Cancel(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => (0..3_u64, 0..3_u8, any::<bool>())
+            .prop_map(|(source, recipient, is_video)| Step::Push { source, recipient, is_video }),
+        1 => Just(Step::TakeUnary),
+        2 => (0..2_usize, 1..4_usize).prop_map(|(kind, count)| Step::TakeBulk { kind, count }),
+        3 => any::<usize>().prop_map(Step::Finish),
+        1 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_delayed)| Step::PutBack(which, is_delayed)),
+        1 => (1..3_u64).prop_map(Step::Cancel),
+    ]
+}
+
+fn source(number: u64) -> Source {
+    if number == 0 { Source::Unary } else { Source::Bulk(number) }
+}
+
+/// The queue, and what a caller of it sees.
+#[derive(Default)]
+struct Player {
+    queue: Queue,
+    in_flight: Vec<Queued>,
+    /// Numbers of the messages that went in and came out.
+    pushed: usize,
+    out: usize,
+    /// The last number that came out, by source and recipient.
+    last: HashMap<(u64, String), usize>,
+}
+
+impl Player {
+    fn play(&mut self, step: Step, now: Instant) {
+        match step {
+            Step::Push { source: number, recipient, is_video } => {
+                let media_type = if is_video { MediaType::Video } else { MediaType::Image };
+                let source_of_media = MediaSource::AttachmentId("9".to_owned());
+                let media = Media { media_type, source: source_of_media };
+                let action = Action::Media { media, extras: crate::message::Extras::default() };
+                let (recipient, name) = (recipient.to_string(), self.pushed.to_string());
+                self.queue.push(with_action(source(number), &recipient, &name, action));
+                self.pushed += 1;
+            }
+            Step::TakeUnary => {
+                for kind in Kind::ALL {
+                    let batch = self.queue.take_unary(kind, 1);
+                    self.take(batch);
+                }
+            }
+            Step::TakeBulk { kind, count } => {
+                let batch = self.queue.take_bulk(Kind::ALL[kind], count);
+                self.take(batch);
+            }
+            Step::Finish(which) if !self.in_flight.is_empty() => {
+                let message = self.in_flight.swap_remove(which % self.in_flight.len());
+                self.ended(&message);
+                finish(&mut self.queue, &[message]);
+            }
+            Step::PutBack(which, is_delayed) if !self.in_flight.is_empty() => {
+                let message = self.in_flight.swap_remove(which % self.in_flight.len());
+                self.queue.put_back(message, is_delayed.then_some(now));
+            }
+            Step::Finish(_) | Step::PutBack(..) => {}
+            Step::Cancel(number) => {
+                let gone = self.queue.take_out(|queued| queued.source == source(number));
+                self.out += gone.len();
+            }
+        }
+    }
+
+    fn take(&mut self, batch: Vec<Queued>) {
+        self.in_flight.extend(batch);
+        let mut recipients: Vec<_> =
+            self.in_flight.iter().map(|message| self.queue.recipient(message)).collect();
+        recipients.sort_unstable();
+        recipients.dedup();
+        assert_eq!(recipients.len(), self.in_flight.len(), "two for one recipient are in flight");
+    }
+
+    fn ended(&mut self, message: &Queued) {
+        let number: usize = names(std::slice::from_ref(message))[0].parse().unwrap();
+        let source = if let Source::Bulk(number) = message.source { number } else { 0 };
+        let recipient = format!("{:?}", self.queue.recipient(message));
+        let before = self.last.insert((source, recipient), number);
+        assert!(before.is_none_or(|before| before < number), "{before:?} came before {number}");
+        self.out += 1;
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_message_comes_out_once_and_one_sources_in_order(steps in prop::collection::vec(step(), 1..80)) {
+        let (mut player, now) = (Player::default(), Instant::now());
+        for step in steps {
+            player.play(step, now);
+            player.queue.wake(now);
+        }
+        // Nothing is left behind once nothing new comes.
+        for _ in 0..2 * player.pushed {
+            player.play(Step::TakeUnary, now);
+            for kind in 0..2 {
+                player.play(Step::TakeBulk { kind, count: 3 }, now);
+            }
+            player.play(Step::Finish(0), now);
+        }
+        prop_assert_eq!(player.out, player.pushed);
+        prop_assert!(player.queue.recipients.is_empty());
+    }
 }
