@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use messenger_connector::error::{Outcome, Receipt};
 use messenger_connector::ledger::{Claim, Claimed, Key, Ledger, Options, Settlement};
+use sha2::{Digest, Sha256};
 
 const CALLS_IN_FLIGHT: usize = 12;
 const ROUNDS: usize = 3;
@@ -22,14 +23,28 @@ async fn main() {
     let url = std::env::var_os("LEDGER_URL").map(|url| url.into_string().unwrap());
     for (group, messages) in [(50, 300_000), (1000, 300_000), (1, 24_000)] {
         for round in 0..ROUNDS {
-            let file = format!("sqlite://{}/{group}-{round}.db", folder.path().display());
-            let ledger = Ledger::open(url.as_ref().unwrap_or(&file), Options::default()).await.unwrap();
-            let claims = claims(messages);
-            measure(&ledger, &claims, group, "new").await;
-            measure(&ledger, &claims, group, "on record").await;
-            ledger.close().await;
+            for (what, id) in
+                [("ids in order", in_order as fn(u128) -> String), ("ids in no order", in_no_order)]
+            {
+                let file = format!("sqlite://{}/{group}-{round}-{what}.db", folder.path().display());
+                let ledger = Ledger::open(url.as_ref().unwrap_or(&file), Options::default()).await.unwrap();
+                let claims = claims(messages, id);
+                measure(&ledger, &claims, group, what).await;
+                measure(&ledger, &claims, group, &format!("{what}, on record")).await;
+                ledger.close().await;
+            }
         }
     }
+}
+
+fn in_order(number: u128) -> String {
+    format!("customer-{number:07}")
+}
+
+/// As random as a UUID.
+fn in_no_order(number: u128) -> String {
+    let hash = hex::encode(Sha256::digest(number.to_be_bytes()));
+    hash.chars().take(36).collect()
 }
 
 /// Claims and settles all messages, in groups, by as many tasks as a page has bulk calls in flight.
@@ -64,12 +79,12 @@ async fn call(ledger: Ledger, groups: Vec<Vec<Claim>>) {
     }
 }
 
-fn claims(messages: usize) -> Vec<Claim> {
+fn claims(messages: usize, id: fn(u128) -> String) -> Vec<Claim> {
     let nanoseconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     let (page_id, bulk_id): (Arc<str>, Arc<str>) =
         ("106540452240".into(), format!("sale-{nanoseconds}").into());
     let claim = |number| {
-        let id = Arc::from(format!("customer-{number}"));
+        let id = Arc::from(id(number));
         let key = Key { page_id: page_id.clone(), bulk_id: bulk_id.clone(), id };
         Claim { key, fingerprint: u128::to_be_bytes(number), resend_unknown: false }
     };

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use messenger_connector::api::pb::{self, ErrorReason, ItemState};
-
 use tonic::Code;
 
 use crate::harness::{self, BulkAnswer, item, items_frame, send_error, start_frame, text_request};
