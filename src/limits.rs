@@ -160,8 +160,8 @@ pub const LEDGER_SWEEP_ROWS: i64 = 1000;
 pub const LEDGER_SWEEP_PAUSE: Duration = Duration::from_millis(100);
 /// Claims, and settlements, that one transaction of the ledger takes; with the group that reaches them it is full.
 pub const LEDGER_WRITE_ROWS_MAX: usize = 5000;
-/// The same while unary messages come, which wait for the transaction that is being written: some 2 ms.
-pub const LEDGER_WRITE_ROWS_BESIDE_UNARY: usize = 250;
+/// The same while unary messages come, which wait for the transaction that is being written: two full batches, 1 ms.
+pub const LEDGER_WRITE_ROWS_BESIDE_UNARY: usize = 2 * BATCH_SIZE_MAX;
 /// How long transactions stay short after a unary message.
 pub const LEDGER_UNARY_MEMORY: Duration = Duration::from_secs(1);
 /// Outcomes that the ledger keeps in memory while its database is away, at about 300 bytes each. Nothing is
