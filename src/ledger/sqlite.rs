@@ -39,6 +39,8 @@ pub(super) struct SqliteStore {
 #[derive(Debug)]
 struct Writer {
     connection: SqliteConnection,
+    /// The last claim that the sweep has looked at; 0 before it begins anew.
+    swept_to: i64,
     _lock: File,
 }
 
@@ -46,7 +48,7 @@ impl SqliteStore {
     /// Opens a file and creates it if need be.
     pub(super) async fn open(name: &str, path: &Path) -> Result<Self> {
         let opened = open::open(path).await?;
-        let writer = Writer { connection: opened.writer, _lock: opened.lock };
+        let writer = Writer { connection: opened.writer, swept_to: 0, _lock: opened.lock };
         Ok(Self {
             name: name.to_owned(),
             first_claim: opened.first_claim,
@@ -192,10 +194,21 @@ impl Store for SqliteStore {
 
     async fn sweep(&self, before_ms: i64) -> Result<bool> {
         let mut guard = self.writer.lock().await;
+        let Writer { connection, swept_to, .. } = opened(&mut guard)?;
+        let after = std::mem::take(swept_to);
+        let (to, has_more): (Option<i64>, Option<bool>) = sqlx::query_as(statements::SWEEP_TO)
+            .bind(after)
+            .bind(LEDGER_SWEEP_ROWS)
+            .bind(before_ms)
+            .bind(now_ms())
+            .fetch_one(&mut *connection)
+            .await?;
+        let Some(to) = to.filter(|_| has_more == Some(true)) else { return Ok(false) };
         let sweep =
-            sqlx::query(statements::SWEEP).bind(before_ms).bind(self.first_claim).bind(LEDGER_SWEEP_ROWS);
-        let swept = sweep.execute(&mut opened(&mut guard)?.connection).await?.rows_affected();
-        Ok(swept >= LEDGER_SWEEP_ROWS.unsigned_abs())
+            sqlx::query(statements::SWEEP).bind(after).bind(to).bind(before_ms).bind(self.first_claim);
+        sweep.execute(connection).await?;
+        *swept_to = to;
+        Ok(true)
     }
 
     /// Writes and removes 64 KiB: a file that takes a few bytes may still be too full for claims.

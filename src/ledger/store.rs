@@ -25,8 +25,8 @@ pub(super) trait Store: std::fmt::Debug + Send + Sync {
     /// Fails if claims with this number may be someone else's by now.
     fn check(&self, claim: ClaimNumber) -> Result<()>;
 
-    /// One transaction: first the settlements, then the claims, numbered from `first`. Whether it was done is not known if it fails, but
-    /// doing it again does no harm.
+    /// One transaction: first the settlements, then the claims, numbered from `first`. Whether it was done is not known
+    /// if it fails, but doing it again does no harm.
     async fn write(
         &self,
         first: ClaimNumber,

@@ -24,7 +24,8 @@ macro_rules! over_ids {
 /// 3. What is claimed: rows `page_id, bulk_id`, id → fingerprint as 32 hexadecimal digits, and an ordinal.
 /// 4. The number of the first claim, and 5. the claims' time.
 ///
-/// `OR FAIL` spares SQLite keeping what a statement has changed: if one fails, the transaction is rolled back anyway.
+/// `OR FAIL` spares SQLite keeping what a statement has changed: if one fails, the transaction is rolled back anyway. The
+/// plain `JOIN` lets it look up the rows of what is recorded; a `CROSS JOIN` would have it scan the table.
 pub(super) const WRITE: &str = concat!(
     "BEGIN IMMEDIATE;
     WITH head AS MATERIALIZED (
@@ -81,8 +82,13 @@ pub(super) const RESULTS: &str = "
         AND ($5 IS NULL OR state_now = $5)
     ORDER BY id LIMIT $6";
 
-/// Time, this process's first claim, limit. Looks at no more rows than that: claims are in the order of their times.
+/// Claim to start after, limit, time to sweep before, time now. The last of so many rows, and whether more may be to be
+/// swept after it: claims are in the order of their times, but for a clock that was ahead.
+pub(super) const SWEEP_TO: &str = "
+    SELECT max(claim), min(claim_time) < $3 OR max(claim_time) > $4
+    FROM (SELECT claim, claim_time FROM ledger_message WHERE claim > $1 ORDER BY claim LIMIT $2)";
+
+/// Claims to start after and to end with; time to sweep before, this process's first claim.
 pub(super) const SWEEP: &str = "
-    DELETE FROM ledger_message WHERE claim IN (
-        SELECT claim FROM (SELECT claim, state, claim_time FROM ledger_message ORDER BY claim LIMIT $3)
-        WHERE claim_time < $1 AND NOT (state IN (0, 4) AND claim >= $2))";
+    DELETE FROM ledger_message
+    WHERE claim > $1 AND claim <= $2 AND claim_time < $3 AND NOT (state IN (0, 4) AND claim >= $4)";
