@@ -96,52 +96,54 @@ def run_asyncio(address: str, items: Iterator[m.BulkItem], note: Callable[[str],
     asyncio.run(run())
 
 
+class Results:
+    """The ids of the items that have a result, in the order of the results."""
+
+    def __init__(self) -> None:
+        self.item_ids: list[str] = []
+        self.has_any = threading.Event()
+
+    def note(self, item_id: str) -> None:
+        self.item_ids.append(item_id)
+        self.has_any.set()
+
+
 Run = Callable[[str, Iterator[m.BulkItem], Callable[[str], object]], None]
 
 
 @pytest.mark.parametrize("run", [run_blocking, run_asyncio])
 def test_an_item_in_progress_holds_up_no_other(run: Run) -> None:
     """A further one of the same id gets its own result."""
-    results: list[str] = []
-    has_result = threading.Event()
-
-    def note(item_id: str) -> None:
-        results.append(item_id)
-        has_result.set()
+    results = Results()
 
     def items() -> Iterator[m.BulkItem]:
         yield from (item("a", "1"), item("b", "2"), item("c", "3"))
-        assert has_result.wait(PATIENCE)
+        assert results.has_any.wait(PATIENCE)
         yield from (item("d", "4"), item("a", "5"))
 
     service = Scripted(100, {"3": ["1", "2"], "5": ["3", "4", "5"]})
     with serving(service) as address:
-        run(address, items(), note)
+        run(address, items(), results.note)
     assert service.streams == [["1", "2", "3", "4", "5"], ["1"], ["1"]]
-    assert results == ["b", "c", "d", "a", "a"]
+    assert results.item_ids == ["b", "c", "d", "a", "a"]
 
 
 @pytest.mark.parametrize("run", [run_blocking, run_asyncio])
 @pytest.mark.parametrize("max_in_flight", [1, 100])
 def test_a_stream_with_nothing_but_items_in_progress_ends(run: Run, max_in_flight: int) -> None:
     """There is no room for others, or the source gives none."""
-    results: list[str] = []
-    has_result = threading.Event()
-
-    def note(item_id: str) -> None:
-        results.append(item_id)
-        has_result.set()
+    results = Results()
 
     def items() -> Iterator[m.BulkItem]:
         yield item("a", "1")
-        assert max_in_flight == 1 or has_result.wait(PATIENCE)
+        assert max_in_flight == 1 or results.has_any.wait(PATIENCE)
         yield item("b", "2")
 
     service = Scripted(max_in_flight, {})
     with serving(service) as address:
-        run(address, items(), note)
+        run(address, items(), results.note)
     assert service.streams == [["1"], ["1"], ["1", "2"]]
-    assert results == ["a", "b"]
+    assert results.item_ids == ["a", "b"]
 
 
 def test_the_wait_for_items_in_progress_is_short() -> None:
@@ -164,3 +166,17 @@ def test_the_wait_for_items_in_progress_is_short() -> None:
     assert 1.5 < max(waits(m.ERROR_REASON_REQUEST_IN_PROGRESS)) <= 2
     assert 2 < max(waits(m.ERROR_REASON_DRAINING)) <= 15
     assert set(waits(m.ERROR_REASON_REQUEST_IN_PROGRESS, Duration(seconds=5))) == {5}
+
+
+@pytest.mark.parametrize("is_retryable", [True, False])
+def test_a_stream_over_the_callers_limit_is_opened_again_if_the_service_says_so(is_retryable: bool) -> None:
+    bulk = Bulk(m.BulkStart(), PATIENCE, PATIENCE)
+    bulk.open()
+    error = m.MessengerError(
+        grpc.StatusCode.RESOURCE_EXHAUSTED, "too many streams", m.SendError(retryable=is_retryable)
+    )
+    if is_retryable:
+        assert bulk.wait_after(error) < PATIENCE
+    else:
+        with pytest.raises(m.MessengerError):
+            bulk.wait_after(error)
