@@ -1,5 +1,7 @@
 //! Pages from a file: many, watched, and without a secret in sight.
 
+use std::time::Instant;
+
 use messenger_connector::api::pb;
 use messenger_connector::config::ServeOptions;
 use messenger_connector::server::Server;
@@ -56,6 +58,40 @@ async fn each_page_sends_with_its_own_token_and_version() {
     write(folder.path(), "shop.token", "");
     tokio::time::sleep(messenger_connector::limits::FILES_RELOAD_INTERVAL * 2).await;
     client.send_text_message(to("101")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_token_is_rotated_under_load_without_one_failed_call() {
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "shop.token", "first-token\n");
+    let file =
+        write(folder.path(), "pages.toml", "[[page]]\nid = \"101\"\naccess_token_file = \"shop.token\"\n");
+    let stack = harness::start_with(&["--pages", &file]).await;
+    let load = |recipient: usize, until: Instant| {
+        let mut client = stack.client.clone();
+        tokio::spawn(async move {
+            while Instant::now() < until {
+                client.send_text_message(text_request(&recipient.to_string(), "x")).await.unwrap();
+            }
+        })
+    };
+    // Long enough for the file to have been read again in any case.
+    let until = Instant::now() + messenger_connector::limits::FILES_RELOAD_INTERVAL * 2;
+    let loads: Vec<_> = (0..4).map(|recipient| load(recipient, until)).collect();
+    write(folder.path(), "shop.token", "second-token\n");
+    for load in loads {
+        load.await.unwrap();
+    }
+
+    // It is read: a token that Graph refuses shows.
+    write(folder.path(), "shop.token", "expired-token\n");
+    let mut client = stack.client.clone();
+    let status = loop {
+        if let Err(status) = client.send_text_message(text_request("7", "x")).await {
+            break status;
+        }
+    };
+    assert_eq!(send_error(&status).reason(), pb::ErrorReason::PageTokenInvalid);
 }
 
 #[tokio::test]
