@@ -104,7 +104,10 @@ fn signs(verdicts: &[Verdict], regain_access: Option<Duration>) -> Signs {
         match verdict {
             Verdict::Accepted(_) => signs.answered += 1,
             Verdict::Refused(refusal) => match refusal.disposition {
-                Disposition::Final | Disposition::OnceMore | Disposition::Later => signs.answered += 1,
+                Disposition::Final
+                | Disposition::OnceMore
+                | Disposition::Later
+                | Disposition::PageSuspected => signs.answered += 1,
                 Disposition::Transient | Disposition::Unknown => signs.troubled += 1,
                 Disposition::Throttled => signs.throttled = Some(regain_access),
                 Disposition::PageStopped => signs.stopped = Some(refusal.error.clone()),
@@ -194,13 +197,6 @@ fn outcome(verdict: Verdict, attempts: u32) -> Outcome {
             attempts,
             sent_time: SystemTime::now(),
         }),
-        Verdict::Refused(refusal) => match refusal.disposition {
-            Disposition::Final | Disposition::OnceMore => Outcome::Failed(refusal.error),
-            Disposition::Later
-            | Disposition::Throttled
-            | Disposition::Transient
-            | Disposition::PageStopped => Outcome::NotSent(refusal.error),
-            Disposition::Unknown => Outcome::Unknown(refusal.error),
-        },
+        Verdict::Refused(refusal) => Outcome::refused(refusal.error),
     }
 }

@@ -230,7 +230,7 @@ impl Lane {
             self.is_probing = true;
             let (context, page, lane) = (self.context.clone(), page.clone(), self.commands.clone());
             tokio::spawn(async move {
-                let probed = context.graph.probe(&page).await.map(drop);
+                let probed = context.graph.probe(&page).await.map(drop).map_err(|refusal| refusal.error);
                 if let Some(lane) = lane.upgrade() {
                     drop(lane.send(Command::Probed(probed)));
                 }

@@ -56,7 +56,11 @@ pub(super) fn decide(
     now: Instant,
 ) -> Retry {
     let is_worth_it = match disposition {
-        Disposition::Final | Disposition::Later | Disposition::PageStopped | Disposition::Unknown => false,
+        Disposition::Final
+        | Disposition::Later
+        | Disposition::PageStopped
+        | Disposition::PageSuspected
+        | Disposition::Unknown => false,
         // The page waits, and the message with it, up to its deadline.
         Disposition::Throttled => return Retry::WithPage,
         Disposition::Transient => attempts < ATTEMPTS_MAX,
@@ -85,9 +89,13 @@ mod tests {
         let now = Instant::now();
         let decide =
             |disposition, attempts| decide(disposition, attempts, None, &RetryBudget::default(), now);
-        for disposition in
-            [Disposition::Final, Disposition::Unknown, Disposition::Later, Disposition::PageStopped]
-        {
+        for disposition in [
+            Disposition::Final,
+            Disposition::Unknown,
+            Disposition::Later,
+            Disposition::PageStopped,
+            Disposition::PageSuspected,
+        ] {
             assert_eq!(decide(disposition, 1), Retry::No, "{disposition:?}");
         }
         assert_eq!(decide(Disposition::Throttled, 1000), Retry::WithPage);
