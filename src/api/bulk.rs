@@ -246,14 +246,10 @@ impl Bulk {
             }
             let reply = Reply::to_bulk(item_id, self.outcome_sender.clone()).in_span(span);
             match self.plan.message(item, index) {
-                Ok(message) => admitted.push(Queued {
-                    message,
-                    claim: Some(claim),
-                    attempts: 0,
-                    source: Source::Bulk(self.number),
-                    deadline: self.plan.deadline,
-                    reply,
-                }),
+                Ok(message) => {
+                    let source = Source::Bulk(self.number);
+                    admitted.push(Queued::new(message, Some(claim), source, self.plan.deadline, reply));
+                }
                 Err(error) => reply.answer(Outcome::Rejected(error)),
             }
         }

@@ -107,14 +107,7 @@ impl MessengerService {
         }
         let (sender, outcome) = oneshot::channel();
         let reply = Reply::to_unary(sender).in_span(Span::current());
-        let queued = Queued {
-            message,
-            claim,
-            source: Source::Unary,
-            attempts: 0,
-            deadline: Some(deadline.of_waiting()),
-            reply,
-        };
+        let queued = Queued::new(message, claim, Source::Unary, Some(deadline.of_waiting()), reply);
         self.dispatcher.queue(&page.id, vec![queued]);
         outcome.await.unwrap_or_else(|_| Outcome::unknown("the message was lost by a bug"))
     }

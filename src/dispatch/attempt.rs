@@ -113,10 +113,7 @@ pub(crate) fn clear(messages: Vec<Queued>, claimed: Vec<Claimed>) -> (Vec<Cleare
 }
 
 /// The same if nothing could be claimed: only what is not recorded may be sent.
-pub(crate) fn clear_unrecorded(
-    messages: Vec<Queued>,
-    error: &LedgerError,
-) -> (Vec<Cleared>, Vec<Answered>) {
+pub(crate) fn clear_unrecorded(messages: Vec<Queued>, error: &LedgerError) -> (Vec<Cleared>, Vec<Answered>) {
     let (recorded, others): (Vec<_>, Vec<_>) =
         messages.into_iter().partition(|queued| queued.claim.is_some());
     let answered = recorded.into_iter().map(|queued| {

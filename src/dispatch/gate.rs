@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::RecipientHash;
 use crate::error::{Reason, SendError};
+use crate::graph::response::{Disposition, Refusal};
 use crate::limits::{
     CIRCUIT_ATTEMPTS, CIRCUIT_PAUSE_MAX, CIRCUIT_TRIES, CIRCUIT_TROUBLE_PERCENT, PAUSE_FIRST, PAUSE_MAX,
     PAUSE_TOLD_MAX, PROBE_FIRST, PROBE_MAX, SUSPECTED_IN_A_ROW,
@@ -209,14 +210,11 @@ impl Gate {
     }
 
     /// A token of the suspended page was tried in vain.
-    pub(super) fn probe_failed(&mut self, error: SendError, now: Instant) {
+    pub(super) fn probe_failed(&mut self, refusal: Refusal, now: Instant) {
         let Standing::Suspended { error: before, token, .. } = &self.standing else { return };
         // That Graph cannot be reached says nothing about the page.
-        let is_about_page = matches!(
-            error.reason,
-            Reason::PageTokenInvalid | Reason::PageRestricted | Reason::PagePermissionMissing
-        );
-        let (error, token) = (if is_about_page { error } else { before.clone() }, *token);
+        let is_about_page = refusal.disposition == Disposition::PageStopped;
+        let (error, token) = (if is_about_page { refusal.error } else { before.clone() }, *token);
         self.suspend(error, token, now);
     }
 
@@ -436,7 +434,8 @@ mod tests {
             assert!(matches!(gate.standing(), Standing::Suspended { until, .. } if *until == now + wait));
             now += wait;
         }
-        gate.probe_failed(SendError::new(Reason::GraphUnavailable, "x"), now);
+        let unreachable = SendError::new(Reason::GraphUnavailable, "x");
+        gate.probe_failed(Refusal { error: unreachable, disposition: Disposition::Transient }, now);
         assert!(
             matches!(gate.standing(), Standing::Suspended { error, .. } if error.reason == Reason::PageRestricted)
         );

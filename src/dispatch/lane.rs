@@ -15,7 +15,8 @@ use self::core::{Call, Effects, Event, LaneCore, Surroundings};
 pub(super) use handle::Handle;
 use handle::{Command, Finish, Shared};
 
-use super::call::{self, Report};
+use super::attempt::Report;
+use super::call;
 use super::gate::Standing;
 use super::standing::Moment;
 use super::{Context, PageStatus};
@@ -133,7 +134,7 @@ impl Lane {
         let Call { number, page, messages } = call;
         self.shared.left(messages.iter());
         self.shared.in_flight.fetch_add(messages.len(), Ordering::Relaxed);
-        let mut finish = Finish {
+        let finish = Finish {
             call: number,
             report: Report::default(),
             messages: messages.len(),
@@ -143,7 +144,8 @@ impl Lane {
         let context = self.context.clone();
         self.context.calls.spawn(async move {
             let retries = &finish.shared.retries;
-            finish.report = call::run(&context, &page, retries, messages, |count| finish.began(count)).await;
+            let report = call::run(&context, &page, retries, messages, |count| finish.began(count)).await;
+            finish.end(report);
         });
     }
 

@@ -169,7 +169,8 @@ impl Pace {
         if is_waiting || self.held_back.is_some_and(is_recent) {
             return rate;
         }
-        let sent = self.sent.iter().filter(|sent| !self.is_past(sent, now)).map(|sent| sent.count).sum::<usize>();
+        let sent =
+            self.sent.iter().filter(|sent| !self.is_past(sent, now)).map(|sent| sent.count).sum::<usize>();
         (sent as f64 * 1.2 + 2.0).min(rate)
     }
 

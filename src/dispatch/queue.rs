@@ -61,11 +61,6 @@ impl Kind {
             Self::Fetched | Self::Other => RateKind::Other,
         }
     }
-
-    /// Its place in [`Kind::ALL`].
-    pub(super) fn index(self) -> usize {
-        self as usize
-    }
 }
 
 /// The messages of one kind that may go next.
@@ -123,7 +118,7 @@ impl Hasher for HashedAlready {
 #[derive(Debug)]
 pub(super) struct Queue {
     hash_key: u64,
-    /// By [`Kind::index`].
+    /// In the order of [`Kind::ALL`].
     waiting: [Waiting; Kind::ALL.len()],
     recipients: HashMap<RecipientHash, Taken, BuildHasherDefault<HashedAlready>>,
     /// Messages that are tried again later; their recipients stay taken.

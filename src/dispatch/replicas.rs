@@ -46,7 +46,8 @@ async fn share(context: &Arc<Context>, lanes: &Arc<Lanes>) {
     // Of every page, so that its standing is known before something is sent for it.
     let pages = context.pages.list();
     let handles: Vec<_> = pages.iter().map(|page| lane(lanes, &page.id, context)).collect();
-    let asked: Vec<(Handle, ShareAsk)> = join_all(handles.into_iter().map(ask)).await.into_iter().flatten().collect();
+    let asked: Vec<(Handle, ShareAsk)> =
+        join_all(handles.into_iter().map(ask)).await.into_iter().flatten().collect();
     let (handles, asks): (Vec<_>, Vec<_>) =
         asked.into_iter().map(|(handle, asked)| ((handle, asked.era), asked.ask)).unzip();
     let until = Instant::now() + SHARE_LEASE;

@@ -66,7 +66,9 @@ pub(super) fn decide(attempt: &Attempt, budget: &RetryBudget, spread: f64) -> Re
     let attempts = attempt.number;
     let is_worth_it = match attempt.disposition {
         // What an old token is refused for says nothing about the new one.
-        Disposition::PageStopped if attempt.had_old_token && attempts < ATTEMPTS_MAX => return Retry::WithPage,
+        Disposition::PageStopped if attempt.had_old_token && attempts < ATTEMPTS_MAX => {
+            return Retry::WithPage;
+        }
         Disposition::Final
         | Disposition::Later
         | Disposition::PageStopped
@@ -145,7 +147,8 @@ mod tests {
     fn retries_end_with_the_deadline_and_with_the_budget() {
         let budget = RetryBudget::default();
         let transient = attempt(Disposition::Transient, 1);
-        let with_deadline = |deadline| Attempt { deadline: Some(deadline), ..attempt(Disposition::Transient, 1) };
+        let with_deadline =
+            |deadline| Attempt { deadline: Some(deadline), ..attempt(Disposition::Transient, 1) };
         let due = transient.ended + RETRY_FIRST;
         assert_eq!(decide(&with_deadline(transient.ended), &budget, 1.0), Retry::No);
         assert_ne!(decide(&with_deadline(due + RETRY_FIRST), &budget, 1.0), Retry::No);

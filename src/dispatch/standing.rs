@@ -99,10 +99,9 @@ fn standing_of(heard: PageStanding, token: TokenDigest, now: Instant) -> Option<
         (PageState::Suspended, Some(error)) if is_our_token || error.reason == Reason::PageRestricted => {
             Some(Standing::Suspended { error, until, token })
         }
-        (PageState::Paused, Some(error)) => Some(Standing::Paused {
-            error: SendError { retry_after: Some(heard.wait), ..error },
-            until,
-        }),
+        (PageState::Paused, Some(error)) => {
+            Some(Standing::Paused { error: SendError { retry_after: Some(heard.wait), ..error }, until })
+        }
         (PageState::Open | PageState::Paused | PageState::Suspended, _) => None,
     }
 }

@@ -96,10 +96,11 @@ pub(super) enum End {
 }
 
 impl Settlement {
-    /// Records the outcome of a message. [`Outcome::NotSent`] and [`Outcome::Rejected`] leave no record: they
-    /// release the claim, so that the message can be claimed anew.
+    /// Records the outcome of a message, or releases the claim if [`Outcome::is_recorded`] says no: the message can then
+    /// be claimed anew.
     pub fn new(ticket: Ticket, outcome: &Outcome) -> Self {
         let end = match outcome {
+            _ if !outcome.is_recorded() => End::Released,
             Outcome::Sent(receipt) => End::Recorded {
                 state: State::Sent,
                 time_ms: to_ms(receipt.sent_time),

@@ -5,7 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::dispatch::call::Report;
+use crate::dispatch::attempt::Report;
 use crate::dispatch::gate::{EndedCall, Gate, Standing};
 use crate::dispatch::pacing::Rank;
 use crate::dispatch::queue::{Kind, Queue, RateKind, RecipientHash};
@@ -13,10 +13,10 @@ use crate::dispatch::queued::{Queued, Source};
 use crate::dispatch::rates::{Rates, Share};
 use crate::dispatch::standing::{Exchange, Moment, ShareAsk, ShareGrant};
 use crate::error::{Outcome, Reason, SendError};
+use crate::graph::response::Refusal;
 use crate::limits::{
     BATCH_SIZE_MAX, EXPIRY_INTERVAL_MIN, EXPIRY_INTERVAL_PER_MESSAGE, PAGE_CALLS_IN_FLIGHT_FIRST,
-    PAGE_CALLS_IN_FLIGHT_MAX, PAGE_CALLS_UNARY_RESERVED, SHARE_IDLE, SHARE_INTERVAL,
-    SUSPENDED_LOOK_INTERVAL,
+    PAGE_CALLS_IN_FLIGHT_MAX, PAGE_CALLS_UNARY_RESERVED, SHARE_IDLE, SHARE_INTERVAL, SUSPENDED_LOOK_INTERVAL,
 };
 use crate::pages::{Page, TokenDigest};
 
@@ -32,7 +32,7 @@ pub(crate) enum Event {
     /// A call has ended.
     CallEnded { call: CallNumber, report: Report },
     /// A token of the page was tried while the page was suspended.
-    Probed { token: TokenDigest, result: Result<(), SendError> },
+    Probed { token: TokenDigest, result: Result<(), Refusal> },
     /// What this replica may use of the page's rates, and what other replicas found out about the page.
     Granted(ShareGrant),
 }
@@ -148,7 +148,8 @@ impl LaneCore {
     pub(crate) fn share_ask(&self, page: &Page, now: Moment) -> ShareAsk {
         let is_waiting = RateKind::ALL.map(|rate| {
             let of_rate = Kind::ALL.into_iter().filter(|kind| kind.rate() == rate);
-            of_rate.map(|kind| self.queue.unary_waiting(kind) + self.queue.bulk_waiting(kind)).sum::<usize>() > 0
+            of_rate.map(|kind| self.queue.unary_waiting(kind) + self.queue.bulk_waiting(kind)).sum::<usize>()
+                > 0
         });
         let is_idle = self.queue.is_empty()
             && self.calls.is_empty()
@@ -202,7 +203,7 @@ impl LaneCore {
                 let is_current = surroundings.page.as_ref().is_some_and(|page| page.token_digest() == token);
                 match result {
                     Ok(()) if is_current => self.gate.probe_succeeded(now.instant),
-                    Err(error) if is_current => self.gate.probe_failed(error, now.instant),
+                    Err(refusal) if is_current => self.gate.probe_failed(refusal, now.instant),
                     Ok(()) | Err(_) => {}
                 }
             }

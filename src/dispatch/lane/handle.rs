@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::core::{CallNumber, Event};
 use crate::dispatch::PageStatus;
-use crate::dispatch::call::Report;
+use crate::dispatch::attempt::Report;
 use crate::dispatch::queued::{Queued, Source};
 use crate::dispatch::retry::RetryBudget;
 use crate::dispatch::standing::{ShareAsk, ShareGrant};
@@ -60,9 +60,8 @@ impl Shared {
 
 /// How many messages, and how many unary ones among them.
 fn count<'a>(messages: impl Iterator<Item = &'a Queued>) -> (usize, usize) {
-    messages.fold((0, 0), |(all, unary), queued| {
-        (all + 1, unary + usize::from(queued.source == Source::Unary))
-    })
+    messages
+        .fold((0, 0), |(all, unary), queued| (all + 1, unary + usize::from(queued.source == Source::Unary)))
 }
 
 impl Handle {
@@ -121,6 +120,11 @@ impl Finish {
     /// The call begins, with `count` messages.
     pub(super) fn began(&self, count: usize) {
         self.tell(Event::CallBegan { call: self.call, count, at: Instant::now() });
+    }
+
+    /// The call has ended, with this report.
+    pub(super) fn end(mut self, report: Report) {
+        self.report = report;
     }
 
     fn tell(&self, event: Event) {
