@@ -17,7 +17,7 @@ fn core(items_max: usize) -> Core {
 
 /// Takes a frame.
 fn with_frame(core: &mut Core, items: &[(&'static str, u8)]) {
-    core.take_frame(items.to_vec().into_iter());
+    core.take_frame(Vec::from(items).into_iter());
 }
 
 /// Admits all items that may be taken. Returns those to queue.
@@ -31,15 +31,19 @@ fn admit(core: &mut Core) -> Vec<&'static str> {
     queued
 }
 
-fn sent(message_id: &str) -> Outcome {
-    Outcome::Sent(Receipt {
+fn receipt(message_id: &str) -> Receipt {
+    Receipt {
         message_id: message_id.into(),
         recipient_id: String::new(),
         attachment_id: String::new(),
         replayed: false,
         attempts: 1,
         sent_time: SystemTime::UNIX_EPOCH,
-    })
+    }
+}
+
+fn sent(message_id: &str) -> Outcome {
+    Outcome::Sent(receipt(message_id))
 }
 
 /// An outcome in short: the receipt's message, or the error's reason.
@@ -178,11 +182,7 @@ fn a_half_closed_stream_ends_with_its_counts_once_nothing_is_owed() {
     assert_eq!((core.end(), core.wants_frame()), (None, false));
     admit(&mut core);
     let error = || SendError::new(Reason::Internal, "x");
-    let replayed = match sent("m") {
-        Outcome::Sent(receipt) => Outcome::Sent(Receipt { replayed: true, ..receipt }),
-        other => other,
-    };
-    core.settle("a".into(), replayed);
+    core.settle("a".into(), Outcome::Sent(Receipt { replayed: true, ..receipt("ma") }));
     core.settle("b".into(), Outcome::Rejected(error()));
     core.settle("c".into(), Outcome::Failed(error()));
     core.settle("d".into(), Outcome::Unknown(error()));
