@@ -25,7 +25,8 @@ pub const IMAGE_GRID_IMAGES_MIN: usize = 2;
 /// Most images of an image_grid template.
 pub const IMAGE_GRID_IMAGES_MAX: usize = 6;
 
-/// Characters of a `request_id`, `bulk_id` or `item_id`: room for two UUIDs and a name.
+/// Characters of a `request_id`, `bulk_id` or `item_id`: room for two UUIDs and a name. A longer `item_id` is refused,
+/// and told back cut to this.
 pub const ID_LENGTH_MAX: usize = 128;
 
 /// Violations that an error names; a last one counts the rest. More would not fit into the 8 KiB of trailers
@@ -78,8 +79,14 @@ pub const BULK_ITEMS_OF_EACH: usize = 100;
 /// Items beyond these that all bulk streams of this process may hold together: about 100 MiB, also if nobody reads their
 /// results.
 pub const BULK_ITEMS_SHARED: usize = 100_000;
+/// How long a bulk stream may take to send its start.
+pub const BULK_START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Items of one frame: the contract says some hundred. A frame is held until its last item has found room.
+pub const ITEMS_PER_FRAME_MAX: usize = 50_000;
 /// Item results that one frame carries at most: about 100 KiB.
 pub const RESULTS_PER_FRAME_MAX: usize = 500;
+/// Bytes of one frame of results: far less than [`GRPC_MESSAGE_BYTES_MAX`], whatever the errors in it say.
+pub const RESULTS_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Unary messages of one page that may wait; more are refused with RATE_LIMITED.
 pub const UNARY_QUEUED_MAX: usize = 10_000;
 /// Graph calls of each kind of message that one page may have in flight. At 100 ms of Graph latency, 64 batches of 50 are

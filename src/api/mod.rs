@@ -2,12 +2,13 @@
 //!
 //! Every call passes [`middleware`], where [`auth`] tells who makes it, `deadline` until when, and `observed` tells
 //! metrics and traces of it.
-//! [`service`] answers the calls, [`bulk`] runs the stream, [`convert`] turns protobuf into messages that may be
+//! [`service`] answers the calls, [`bulk`] runs the stream, [`context`] is what both share, [`convert`] turns protobuf into messages that may be
 //! sent, [`fingerprint`] tells a request from another one with the same id, `record` reads what is on record of a
 //! bulk, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
 
 pub mod auth;
 pub mod bulk;
+pub mod context;
 pub mod convert;
 mod deadline;
 pub mod fingerprint;
@@ -26,4 +27,11 @@ pub mod pb {
 
     /// Descriptors of the contract, for reflection.
     pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+}
+
+/// The server side of the contract. It gets the items of a bulk undecoded, and everything else as in [`pb`].
+pub mod wire {
+    // Generated, as above.
+    #![allow(missing_docs, clippy::all, clippy::wildcard_enum_match_arm, missing_debug_implementations)]
+    include!(concat!(env!("OUT_DIR"), "/server/messenger.v1.rs"));
 }

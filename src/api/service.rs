@@ -4,46 +4,27 @@ use std::sync::Arc;
 
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::Span;
 
 use super::auth::Principal;
+use super::context::Context;
 use super::convert::{self, Rendering};
 use super::deadline::Deadline;
 use super::observed::ObservedMessage;
 use super::pb::{self, action::Kind};
-use super::{bulk, fingerprint, record, status};
-use crate::dispatch::{self, Dispatcher, Queued, Reply, Source};
+use super::{bulk, fingerprint, record, status, wire};
+use crate::dispatch::{self, Queued, Reply, Source};
 use crate::error::{Outcome, SendError, Violations};
-use crate::graph::client::Client;
 use crate::graph::request;
-use crate::ledger::{Claim, Key, Ledger};
+use crate::ledger::{Claim, Key};
 use crate::message::{Message, check_together};
-use crate::pages::{Page, Pages};
-use crate::telemetry::metrics::Metrics;
+use crate::pages::Page;
 use crate::telemetry::traces;
 
-/// The service: what its calls share.
+/// The service.
 #[derive(Clone, Debug)]
-pub struct MessengerService {
-    /// The configured pages.
-    pub pages: Arc<Pages>,
-    /// Sends messages.
-    pub dispatcher: Arc<Dispatcher>,
-    /// Knows the address of the call that a preview shows.
-    pub graph: Arc<Client>,
-    /// Remembers what became of messages with an id.
-    pub ledger: Ledger,
-    /// Items that one bulk stream may have in flight.
-    pub bulk_in_flight_max: usize,
-    /// What all of them share.
-    pub bulk_room: bulk::SharedRoom,
-    /// Told what becomes of messages.
-    pub metrics: Metrics,
-    /// Cancelled when the service shuts down.
-    pub draining: CancellationToken,
-}
+pub struct MessengerService(Arc<Context>);
 
 /// The frame that the four unary requests share.
 struct UnaryRequest {
@@ -65,21 +46,26 @@ enum Answer {
 }
 
 impl MessengerService {
+    /// A service whose calls share this.
+    pub fn new(context: Arc<Context>) -> Self {
+        Self(context)
+    }
+
     async fn send(&self, request: UnaryRequest) -> Result<Answer, Status> {
         self.try_send(request).await.map_err(status::status)
     }
 
     async fn try_send(&self, request: UnaryRequest) -> Result<Answer, SendError> {
-        let page = request.principal.page(&self.pages, &request.page_id)?;
+        let page = request.principal.page(&self.0.pages, &request.page_id)?;
         traces::note_page(&Span::current(), &page.id);
         let (deadline, validate_only) = (request.deadline, request.validate_only);
         let claim = request.claim(&page.id);
         let message = request.into_message();
         if validate_only {
             let body_json = request::body_json(&message?).unwrap_or_default();
-            return Ok(Answer::Preview(pb::Preview { url: self.graph.messages_url(&page), body_json }));
+            return Ok(Answer::Preview(pb::Preview { url: self.0.graph.messages_url(&page), body_json }));
         }
-        let observed = ObservedMessage::new(&self.metrics);
+        let observed = ObservedMessage::new(&self.0.metrics);
         let outcome = match message {
             Ok(message) => self.outcome(&page, message, claim, deadline).await,
             Err(error) => Outcome::Rejected(error),
@@ -97,24 +83,32 @@ impl MessengerService {
         deadline: Deadline,
     ) -> Outcome {
         // What is on record need not wait for the page.
-        if let Some(claim) = claim.as_ref().filter(|_| self.dispatcher.holds_back(&page.id))
+        if let Some(claim) = claim.as_ref().filter(|_| self.0.dispatcher.holds_back(&page.id))
             && let Some(outcome) = self.recorded(claim, &message).await
         {
             return outcome;
         }
-        if let Err(error) = self.dispatcher.check_unary_room(&page.id) {
+        if let Err(error) = self.0.dispatcher.check_unary_room(&page.id) {
             return Outcome::NotSent(error);
         }
         let (sender, outcome) = oneshot::channel();
         let reply = Reply::to_unary(sender).in_span(Span::current());
         let queued = Queued::new(message, claim, Source::Unary, Some(deadline.of_waiting()), reply);
-        self.dispatcher.queue(&page.id, vec![queued]);
-        outcome.await.unwrap_or_else(|_| Outcome::unknown("the message was lost by a bug"))
+        self.0.dispatcher.queue(&page.id, vec![queued]);
+        tokio::select! {
+            biased;
+            outcome = outcome => {
+                outcome.unwrap_or_else(|_| Outcome::unknown("the message was lost by a bug"))
+            }
+            () = self.0.drain.is_over.cancelled() => Outcome::unknown(
+                "the service ended before the outcome was known: ask for it again with the same request_id",
+            ),
+        }
     }
 
     /// The outcome of a message that stands already. A ledger that is away is noticed when the message is claimed.
     async fn recorded(&self, claim: &Claim, message: &Message) -> Option<Outcome> {
-        let mut found = self.ledger.look_up(std::slice::from_ref(claim)).await.ok()?;
+        let mut found = self.0.ledger.look_up(std::slice::from_ref(claim)).await.ok()?;
         found.pop().flatten().and_then(|claimed| dispatch::recorded(claimed, message))
     }
 }
@@ -198,7 +192,7 @@ macro_rules! unary {
 }
 
 #[tonic::async_trait]
-impl pb::messenger_service_server::MessengerService for MessengerService {
+impl wire::messenger_service_server::MessengerService for MessengerService {
     async fn send_text_message(
         &self,
         request: Request<pb::SendTextMessageRequest>,
@@ -245,17 +239,17 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
 
     async fn send_bulk_messages(
         &self,
-        request: Request<Streaming<pb::SendBulkMessagesRequest>>,
+        request: Request<Streaming<wire::SendBulkMessagesRequest>>,
     ) -> Result<Response<Self::SendBulkMessagesStream>, Status> {
         let principal = principal(&request)?;
         let permit = principal.begin_stream().map_err(status::status)?;
         // The response goes out before the first frame is read: some clients wait for it before they write.
-        Ok(Response::new(bulk::start(self.clone(), principal, permit, request.into_inner())))
+        Ok(Response::new(bulk::start(self.0.clone(), principal, permit, request.into_inner())))
     }
 
     async fn get_bulk(&self, request: Request<pb::GetBulkRequest>) -> Result<Response<pb::Bulk>, Status> {
         let principal = principal(&request)?;
-        let bulk = record::bulk(&principal, &self.pages, &self.ledger, request.into_inner()).await;
+        let bulk = record::bulk(&principal, &self.0.pages, &self.0.ledger, request.into_inner()).await;
         bulk.map(Response::new).map_err(status::status)
     }
 
@@ -264,7 +258,7 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
         request: Request<pb::ListBulkResultsRequest>,
     ) -> Result<Response<pb::ListBulkResultsResponse>, Status> {
         let principal = principal(&request)?;
-        let results = record::results(&principal, &self.pages, &self.ledger, request.into_inner()).await;
+        let results = record::results(&principal, &self.0.pages, &self.0.ledger, request.into_inner()).await;
         results.map(Response::new).map_err(status::status)
     }
 
@@ -272,8 +266,8 @@ impl pb::messenger_service_server::MessengerService for MessengerService {
         &self,
         request: Request<pb::ListPagesRequest>,
     ) -> Result<Response<pb::ListPagesResponse>, Status> {
-        let pages = principal(&request)?.pages(&self.pages).into_iter().map(|page| {
-            let status = self.dispatcher.status(&page.id);
+        let pages = principal(&request)?.pages(&self.0.pages).into_iter().map(|page| {
+            let status = self.0.dispatcher.status(&page.id);
             let (state, reason) = status::page_state(&status.standing);
             let [media_rate, rate] = status.rates.map(Option::unwrap_or_default);
             pb::Page {

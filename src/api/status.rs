@@ -1,5 +1,7 @@
 //! Outcomes as gRPC: the only file that names gRPC codes.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use prost::Message;
 use prost_types::Any;
@@ -7,9 +9,9 @@ use tonic::{Code, Status};
 use tonic_types::pb as rpc;
 
 use super::{convert, pb};
-use crate::dispatch::Standing;
+use crate::dispatch::{BulkItemId, Standing};
 use crate::error::{GraphError, Outcome, Reason, Receipt, SendError, Violation};
-use crate::limits::{ERROR_DETAILS_BYTES_MAX, VIOLATIONS_MAX};
+use crate::limits::{ERROR_DETAILS_BYTES_MAX, ID_LENGTH_MAX, VIOLATIONS_MAX};
 
 /// Domain of the `google.rpc.ErrorInfo` of every error.
 const ERROR_DOMAIN: &str = "messenger-connector";
@@ -169,7 +171,7 @@ pub fn unknown_health_name() -> Status {
 }
 
 /// The protocol of the bulk stream was broken.
-pub fn protocol_violation(message: &'static str) -> Status {
+pub fn protocol_violation(message: impl Into<Cow<'static, str>>) -> Status {
     status(SendError::new(Reason::InvalidArgument, message))
 }
 
@@ -246,6 +248,36 @@ pub fn item_result(item_id: String, outcome: Outcome) -> pb::ItemResult {
         Outcome::NotSent(error) => (pb::ItemState::NotSent, Pb::Error(send_error(error))),
     };
     pb::ItemResult { item_id, state: state.into(), outcome: Some(outcome) }
+}
+
+/// At least the bytes that [`item_result`] takes in a frame.
+pub(super) fn item_result_bytes(item_id: &BulkItemId, outcome: &Outcome) -> usize {
+    /// Numbers, times and lengths.
+    const REST: usize = 128;
+    let bytes = match outcome {
+        Outcome::Sent(receipt) => {
+            receipt.message_id.len() + receipt.recipient_id.len() + receipt.attachment_id.len()
+        }
+        Outcome::Rejected(error)
+        | Outcome::Failed(error)
+        | Outcome::Unknown(error)
+        | Outcome::NotSent(error) => {
+            let texts = error.graph.iter().flat_map(|graph| {
+                [&graph.kind, &graph.message, &graph.fbtrace_id, &graph.user_title, &graph.user_message]
+            });
+            // Characters of four bytes at most.
+            let graph: usize = texts.map(|text| text.len().min(4 * GRAPH_TEXT_LENGTH_MAX) + 4).sum();
+            let violations = if error.violations.is_empty() { 0 } else { ERROR_DETAILS_BYTES_MAX };
+            error.message.len() + graph + violations
+        }
+    };
+    item_id.len() + bytes + REST
+}
+
+/// An item's id as its result tells it: one that is too long is cut.
+pub(super) fn echoed_id(item_id: &str) -> &str {
+    let end = item_id.char_indices().nth(ID_LENGTH_MAX).map_or(item_id.len(), |(end, _)| end);
+    item_id.get(..end).unwrap_or_default()
 }
 
 /// A page's standing as the contract has it.

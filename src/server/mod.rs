@@ -17,16 +17,16 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::api::auth::{Auth, CallerLimits, Credentials};
-use crate::api::bulk::SharedRoom;
+use crate::api::bulk::room::SharedRoom;
+use crate::api::context::{Context as CallContext, Drain};
 use crate::api::health::Health;
 use crate::api::middleware::Middleware;
 use crate::api::pb;
-use crate::api::pb::messenger_service_server::MessengerServiceServer;
 use crate::api::service::MessengerService;
+use crate::api::wire::messenger_service_server::MessengerServiceServer;
 use crate::callers::Callers;
 use crate::config::ServeOptions;
 use crate::dispatch::Dispatcher;
@@ -136,16 +136,16 @@ impl Server {
 
     /// Takes connections from now on.
     fn start(self, health: Health) -> anyhow::Result<Running> {
-        let draining = CancellationToken::new();
+        let drain = Drain::default();
         let auth = Arc::new(self.auth());
         let dispatcher = Arc::new(Dispatcher::new(
             self.pages.clone(),
             self.graph.clone(),
             self.ledger.clone(),
             self.metrics.clone(),
-            draining.clone(),
+            drain.began.clone(),
         ));
-        let service = MessengerService {
+        let service = MessengerService::new(Arc::new(CallContext {
             pages: self.pages.clone(),
             dispatcher: dispatcher.clone(),
             graph: self.graph.clone(),
@@ -153,8 +153,8 @@ impl Server {
             bulk_in_flight_max: self.options.bulk_in_flight_max,
             bulk_room: SharedRoom::default(),
             metrics: self.metrics.clone(),
-            draining: draining.clone(),
-        };
+            drain: drain.clone(),
+        }));
         let routes = messenger_routes(service)?.add_service(health.service());
         let age_max = self.options.lifecycle.connection_age_max();
         tracing::info!(address = %self.listener.local_addr()?, "grpc listens");
@@ -175,7 +175,7 @@ impl Server {
         if let Some(listener) = self.admin_listener {
             admin.spawn(admin::serve(listener, Admin { health: health.clone(), metrics: metrics.clone() }));
         }
-        Ok(Running { main, probes, admin, health, draining, dispatcher, ledger: self.ledger, metrics })
+        Ok(Running { main, probes, admin, health, drain, dispatcher, ledger: self.ledger, metrics })
     }
 
     fn auth(&self) -> Auth {
