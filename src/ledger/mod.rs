@@ -39,6 +39,8 @@
 
 mod error;
 mod json;
+#[cfg(test)]
+pub(crate) mod memory;
 mod outcome;
 mod postgres;
 mod record;

@@ -112,6 +112,14 @@ pub(super) enum End {
 }
 
 impl Settlement {
+    pub(super) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    pub(super) fn claim(&self) -> ClaimNumber {
+        self.claim
+    }
+
     /// Records the outcome of a message. [`Outcome::NotSent`] and [`Outcome::Rejected`] leave no record: they
     /// release the claim, so that the message can be claimed anew.
     pub fn new(ticket: Ticket, outcome: &Outcome) -> Self {
