@@ -221,9 +221,9 @@ pub const PROBE_MAX: Duration = Duration::from_secs(15 * 60);
 pub const SUSPENDED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Attempts of one message that was surely not sent.
 pub const ATTEMPTS_MAX: u32 = 5;
-/// Attempts of one message that Graph throttles again and again, while its page pauses in between: 20 minutes at the
-/// longest pause that Graph does not name. Other messages are tried before it.
-pub const THROTTLED_ATTEMPTS_MAX: u32 = 25;
+/// Attempts of one message that Graph throttles again and again, while its page pauses in between: seven minutes at the
+/// pauses that Graph does not name. Other messages are tried before it.
+pub const THROTTLED_ATTEMPTS_MAX: u32 = 12;
 /// Longest pause before the second attempt of a message; twice as long each time.
 pub const RETRY_FIRST: Duration = Duration::from_millis(400);
 /// Longest of these pauses.

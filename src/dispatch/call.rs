@@ -7,20 +7,20 @@ use std::time::Instant;
 
 use super::Context;
 use super::attempt::{self, Answered, Cleared, End, Report, Seen};
+use super::lane::core::Call;
 use super::queued::Queued;
 use super::retry::{Retry, RetryBudget};
 use crate::ledger::Settlement;
-use crate::pages::Page;
 
-/// Sends the messages of one page in one call and answers every one of them that is not tried again. `began` is called
+/// Sends the messages of one call and answers every one of them that is not tried again. `began` is called
 /// right before the call, with the number of messages that it carries.
 pub(super) async fn run(
     context: &Context,
-    page: &Page,
+    call: Call,
     budget: &RetryBudget,
-    mut messages: Vec<Queued>,
     began: impl FnOnce(usize),
 ) -> Report {
+    let Call { page, mut messages, is_try, .. } = call;
     answer(attempt::take_unwanted(&mut messages, Instant::now()));
     let cleared = claim(context, messages).await;
     // The ledger may have taken its time.
@@ -32,9 +32,10 @@ pub(super) async fn run(
     let bodies: Vec<_> = cleared.iter().map(|cleared| &cleared.queued.message).collect();
     began(bodies.len());
     let spans: Vec<_> = cleared.iter().filter_map(|cleared| cleared.queued.reply.span()).collect();
-    let answer = context.graph.send(page, &bodies, &spans).await;
+    let answer = context.graph.send(&page, &bodies, &spans).await;
     let token_now = context.pages.get(&page.id).map(|page| page.token_digest());
-    let seen = Seen { has_old_token: token_now != Some(page.token_digest()), ended: Instant::now() };
+    let has_old_token = token_now != Some(page.token_digest());
+    let seen = Seen { has_old_token, was_try: is_try, ended: Instant::now() };
     let (ends, report) = attempt::conclude(cleared, answer, budget, &seen, fastrand::f64);
     let retries = end(context, ends).await;
     context.metrics.retrying(retries.len());

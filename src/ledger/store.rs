@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::budget::{Ask, Grant};
 use super::error::Result;
 use super::outcome;
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, RunId, Settlement, State,
     Ticket,
 };
+use super::shares::{Ask, Grant};
 use crate::error::Outcome;
 use crate::limits::LEDGER_RUNS_MAX;
 

@@ -26,12 +26,13 @@ struct Place {
     configured: Arc<Page>,
     /// Messages that the lane picked for it.
     messages: usize,
+    is_try: bool,
 }
 
 impl World {
     pub(super) fn begin_call(&mut self, replica: usize, page: usize, call: Call) {
-        let Call { number, page: configured, mut messages } = call;
-        let place = Place { replica, page, call: number, configured, messages: messages.len() };
+        let Call { number, page: configured, mut messages, is_try } = call;
+        let place = Place { replica, page, call: number, configured, messages: messages.len(), is_try };
         for (queued, outcome) in attempt::take_unwanted(&mut messages, self.instant()) {
             queued.reply.answer(outcome);
         }
@@ -56,7 +57,8 @@ impl World {
         found: Result<Vec<Claimed>, LedgerError>,
     ) {
         // The last moment at which a process that is an owner no more can be kept from sending.
-        let found = found.and_then(|found| if self.database.is_owner(owner) { Ok(found) } else { Err(lost()) });
+        let found =
+            found.and_then(|found| if self.database.is_owner(owner) { Ok(found) } else { Err(lost()) });
         let (cleared, answered) = match found {
             Ok(found) => attempt::clear(messages, found),
             Err(error) => attempt::clear_unrecorded(messages, &error),
@@ -103,8 +105,8 @@ impl World {
     fn answered(&mut self, place: Place, cleared: Vec<Cleared>, answer: Answer) {
         let Place { replica, page, .. } = place;
         let token = self.replicas[replica].pages[page].token_digest();
-        let seen =
-            Seen { has_old_token: token != place.configured.token_digest(), ended: self.instant() };
+        let has_old_token = token != place.configured.token_digest();
+        let seen = Seen { has_old_token, was_try: place.is_try, ended: self.instant() };
         let answer = CallAnswer { verdicts: answer.verdicts, usage: answer.usage };
         let mut random = self.random.fork();
         let budget = &self.lane(replica, page).budget;
@@ -129,7 +131,7 @@ impl World {
                 world.settle_later(replica, life, settlements);
                 LEDGER_ANSWER_TIMEOUT
             } else {
-                world.database.settle(&settlements, world.now);
+                world.database.settle(&settlements);
                 back
             };
             if world.replicas[replica].life == life {
@@ -147,7 +149,7 @@ impl World {
             if world.database.is_away(world.now) {
                 world.settle_later(replica, life, settlements);
             } else {
-                world.database.settle(&settlements, world.now);
+                world.database.settle(&settlements);
             }
         });
     }
@@ -162,7 +164,10 @@ impl World {
             }
         }
         match report {
-            Some(report) => self.end_call(place, Report { retries, ..report }),
+            Some(mut report) => {
+                report.retries = retries;
+                self.end_call(place, report);
+            }
             None => {
                 self.pump_all(place.replica);
                 self.answer_unary(place.replica);

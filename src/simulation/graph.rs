@@ -23,7 +23,9 @@ pub(super) enum Mood {
     /// Each call is refused because of the page.
     Refuses,
     /// Each message is throttled.
-    Throttles { regain_minutes: Option<u32> },
+    Throttles {
+        regain_minutes: Option<u32>,
+    },
 }
 
 /// What a person's messages always meet.
@@ -50,8 +52,8 @@ struct PageOfGraph {
 pub(super) struct FakeGraph {
     pages: Vec<PageOfGraph>,
     random: fastrand::Rng,
-    /// People of other tempers are this rare.
-    rare: u64,
+    /// Some people are not like the others.
+    has_tempers: bool,
 }
 
 /// What a call brings, and when.
@@ -69,8 +71,8 @@ const CALL_TIMEOUT: Duration = crate::limits::GRAPH_CALL_TIMEOUT;
 impl FakeGraph {
     pub(super) fn new(plan: &Plan, mut random: fastrand::Rng) -> Self {
         let page = |_| PageOfGraph { mood: Mood::Well, until: Duration::ZERO, tokens: Vec::new() };
-        let rare = if random.bool() { 10 } else { u64::MAX };
-        Self { pages: plan.pages.iter().map(page).collect(), random, rare }
+        let has_tempers = random.bool();
+        Self { pages: plan.pages.iter().map(page).collect(), random, has_tempers }
     }
 
     pub(super) fn set_mood(&mut self, page: usize, mood: Mood, until: Duration) {
@@ -110,8 +112,12 @@ impl FakeGraph {
         now: Duration,
     ) -> Answer {
         let mood = self.mood(page, now);
-        let mut answer =
-            Answer { verdicts: Vec::new(), usage: None, delivered: vec![false; people.len()], takes: latency };
+        let mut answer = Answer {
+            verdicts: Vec::new(),
+            usage: None,
+            delivered: vec![false; people.len()],
+            takes: latency,
+        };
         let mut all = |refusal: &dyn Fn() -> Refusal| {
             answer.verdicts = people.iter().map(|_| Verdict::Refused(refusal())).collect();
         };
@@ -131,7 +137,8 @@ impl FakeGraph {
             Mood::Refuses => all(&permission),
             Mood::Throttles { regain_minutes } => {
                 all(&throttled);
-                let regain_access = regain_minutes.map(|minutes| Duration::from_secs(60 * u64::from(minutes)));
+                let regain_access =
+                    regain_minutes.map(|minutes| Duration::from_secs(60 * u64::from(minutes)));
                 answer.usage = regain_minutes.map(|_| Usage { percent: 100.0, regain_access });
             }
             Mood::Well => {
@@ -146,11 +153,13 @@ impl FakeGraph {
     }
 
     fn temper(&self, person: usize) -> Temper {
-        match (person as u64 * 7 + 3) % self.rare {
-            0 => Temper::Unavailable,
-            1 => Temper::Throttled,
-            2 => Temper::Transient,
-            4 => Temper::Null,
+        match person {
+            _ if !self.has_tempers => Temper::Fine,
+            // One is enough to hold a page up.
+            11 => Temper::Throttled,
+            _ if person % 10 == 0 => Temper::Unavailable,
+            _ if person % 10 == 2 => Temper::Transient,
+            _ if person % 20 == 4 => Temper::Null,
             _ => Temper::Fine,
         }
     }
@@ -158,9 +167,7 @@ impl FakeGraph {
     fn verdict(&mut self, person: usize) -> (Verdict, bool) {
         let refused = |refusal: Refusal| (Verdict::Refused(refusal), false);
         match self.temper(person) {
-            Temper::Unavailable => {
-                refused(refusal(551, Reason::RecipientUnavailable, Disposition::Final))
-            }
+            Temper::Unavailable => refused(refusal(551, Reason::RecipientUnavailable, Disposition::Final)),
             Temper::Throttled => refused(throttled()),
             Temper::Transient if self.random.bool() => {
                 refused(refusal(2, Reason::GraphUnavailable, Disposition::Transient))

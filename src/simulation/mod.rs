@@ -46,14 +46,17 @@ fn every_promise_holds_in_every_seed() {
         println!("seed {seed}: digest {:016x}", run(seed, true));
         return;
     }
-    let (seeds, first) = (setting("SIMULATION_SEEDS").unwrap_or(SEEDS), setting("SIMULATION_FIRST").unwrap_or(0));
+    let (seeds, first) =
+        (setting("SIMULATION_SEEDS").unwrap_or(SEEDS), setting("SIMULATION_FIRST").unwrap_or(0));
     let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
     let failed: Vec<u64> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..threads)
             .map(|thread| {
                 scope.spawn(move || {
                     let seeds = (first..first + seeds).filter(|seed| seed % threads == thread);
-                    seeds.filter(|seed| catch_unwind(AssertUnwindSafe(|| run(*seed, false))).is_err()).collect()
+                    seeds
+                        .filter(|seed| catch_unwind(AssertUnwindSafe(|| run(*seed, false))).is_err())
+                        .collect()
                 })
             })
             .collect();

@@ -37,6 +37,8 @@ pub(super) struct BulkPlan {
     pub(super) window: usize,
     /// How long the caller takes to read one frame of results.
     pub(super) reading: Duration,
+    /// Already the first run is to send again what is unknown.
+    pub(super) resends_at_once: bool,
     /// Runs that send again what earlier ones left unknown.
     pub(super) resend_runs: usize,
     /// When items expire, after the beginning.
@@ -95,7 +97,8 @@ impl Plan {
         let mut random = fastrand::Rng::with_seed(seed ^ 0x0005_1a0e);
         let replicas = pick(&mut random, &[1, 1, 2, 3]);
         let pages = (0..pick(&mut random, &[1, 1, 2])).map(|_| page(&mut random)).collect::<Vec<_>>();
-        let bulks = (0..pick(&mut random, &[0, 1, 1, 2])).map(|_| bulk(&mut random, pages.len())).collect::<Vec<_>>();
+        let bulks =
+            (0..pick(&mut random, &[0, 1, 1, 2])).map(|_| bulk(&mut random, pages.len())).collect::<Vec<_>>();
         let unary = (0..pick(&mut random, &[0, 1, 2])).map(|_| unary(&mut random, pages.len())).collect();
         let mut plan = Self {
             seed,
@@ -163,6 +166,7 @@ fn bulk(random: &mut fastrand::Rng, pages: usize) -> BulkPlan {
         frame_items: pick(random, &[1, 10, 100]),
         window: pick(random, &[1, 20, 100, 5000]),
         reading: pick(random, &[0, 0, 1, 500].map(Duration::from_millis)),
+        resends_at_once: random.bool(),
         resend_runs: pick(random, &[0, 1, 2]),
         expires: pick(random, &[None, None, None, Some(5), Some(60)]).map(Duration::from_secs),
         rendering: pick(random, &[0, 0, 0, 30].map(Duration::from_millis)),

@@ -175,7 +175,9 @@ impl World {
         if self.replicas[replica].is_idle() || self.now >= over {
             self.stop(replica, down);
         } else {
-            self.after_at(replica, Duration::from_millis(100), move |world| world.drained(replica, over, down));
+            self.after_at(replica, Duration::from_millis(100), move |world| {
+                world.drained(replica, over, down)
+            });
         }
     }
 

@@ -63,7 +63,8 @@ impl World {
     pub(super) fn open_stream(&mut self, replica: usize, start: Start) -> u64 {
         let plan = &self.bulk_callers[start.caller].plan;
         let (page, window) = (plan.page, plan.window);
-        let deadline = self.bulk_callers[start.caller].expires_at.map(|at| self.instant() + at.saturating_sub(self.now));
+        let deadline =
+            self.bulk_callers[start.caller].expires_at.map(|at| self.instant() + at.saturating_sub(self.now));
         let (outcome_sender, outcomes) = mpsc::unbounded_channel();
         let replica = &mut self.replicas[replica];
         replica.streams_opened += 1;
@@ -111,7 +112,8 @@ impl World {
             }
             let results = stream.core.next_results(|_, _| 100);
             if !results.is_empty() {
-                let results = results.into_iter().map(|(id, outcome)| (id.parse().unwrap(), outcome)).collect();
+                let results =
+                    results.into_iter().map(|(id, outcome)| (id.parse().unwrap(), outcome)).collect();
                 self.deliver(replica, number, Received::Results(results));
                 continue;
             }
@@ -153,8 +155,11 @@ impl World {
             if stream.core.admit(item_id.clone(), fingerprint) == Admission::Done {
                 continue;
             }
-            let key =
-                Key { page_id: page.to_string().into(), bulk_id: format!("bulk-{}", stream.caller).into(), id: item_id.clone() };
+            let key = Key {
+                page_id: page.to_string().into(),
+                bulk_id: format!("bulk-{}", stream.caller).into(),
+                id: item_id.clone(),
+            };
             let claim = Claim { key, fingerprint, resend: stream.run };
             let reply = Reply::to_bulk(item_id, stream.outcome_sender.clone());
             let source = Source::Bulk(number);

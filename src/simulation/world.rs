@@ -5,7 +5,7 @@ use std::collections::BinaryHeap;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::account::Account;
+use super::account::{Account, Passage};
 use super::bulk_caller::BulkCaller;
 use super::graph::FakeGraph;
 use super::plan::{Fault, Plan};
@@ -15,7 +15,7 @@ use super::unary_caller::UnaryCaller;
 use crate::dispatch::standing::Moment;
 
 /// When everybody must be done, after the last fault has passed.
-const PATIENCE: Duration = Duration::from_secs(2 * 60 * 60);
+const PATIENCE: Duration = Duration::from_secs(4 * 60 * 60);
 /// Things that happen in one seed, so that one that goes round in circles ends.
 const HAPPENINGS_MAX: u64 = 3_000_000;
 
@@ -62,6 +62,10 @@ pub(super) struct World {
     pub(super) bulk_callers: Vec<BulkCaller>,
     pub(super) unary_callers: Vec<UnaryCaller>,
     pub(super) account: Account,
+    /// Every message that entered a lane; a message is known by its place here.
+    pub(super) passages: Vec<Passage>,
+    /// Number of each page's token.
+    pub(super) tokens: Vec<u64>,
     digest: DefaultHasher,
     tells: bool,
 }
@@ -75,9 +79,14 @@ impl World {
             graph,
             database: Database::new(plan.replicas > 1),
             replicas,
-            bulk_callers: plan.bulks.iter().map(|bulk| BulkCaller::new(number, bulk.clone())).collect(),
-            unary_callers: plan.unary.iter().map(|unary| UnaryCaller::new(number, unary.clone())).collect(),
+            bulk_callers: (0..).zip(plan.bulks.clone()).map(|(n, bulk)| BulkCaller::new(n, bulk)).collect(),
+            unary_callers: (0..)
+                .zip(plan.unary.clone())
+                .map(|(n, unary)| UnaryCaller::new(n, unary))
+                .collect(),
             account: Account::default(),
+            passages: Vec::new(),
+            tokens: vec![0; plan.pages.len()],
             plan,
             random,
             now: Duration::ZERO,
@@ -91,6 +100,9 @@ impl World {
 
     /// Lives through the plan, and checks that everything ended as promised.
     pub(super) fn run(&mut self) {
+        for page in 0..self.plan.pages.len() {
+            self.graph.take_token(page, self.configured(page).token_digest());
+        }
         for replica in 0..self.replicas.len() {
             self.start_replica(replica);
         }
@@ -159,7 +171,12 @@ impl World {
     }
 
     /// The same for a replica: nothing happens if it has died by then, and later if it stands still.
-    pub(super) fn after_at(&mut self, replica: usize, wait: Duration, action: impl FnOnce(&mut Self) + 'static) {
+    pub(super) fn after_at(
+        &mut self,
+        replica: usize,
+        wait: Duration,
+        action: impl FnOnce(&mut Self) + 'static,
+    ) {
         let life = self.replicas[replica].life;
         self.after(wait, move |world| world.act_at(replica, life, Box::new(action)));
     }
