@@ -156,8 +156,8 @@ impl MemoryLedger {
     /// Settles messages that were claimed. A settlement counts only for the claim that it was made for.
     pub(crate) fn settle(&mut self, settlements: &[Settlement]) {
         for settlement in settlements {
-            let Some(row) = self.rows.get_mut(&settlement.key) else { continue };
-            if row.claim != settlement.claim || !matches!(row.state, state::CLAIMED | state::RECLAIMED) {
+            let Some(row) = self.rows.get_mut(settlement.key()) else { continue };
+            if row.claim != settlement.claim() || !matches!(row.state, state::CLAIMED | state::RECLAIMED) {
                 continue;
             }
             match &settlement.end {
@@ -167,7 +167,7 @@ impl MemoryLedger {
                     row.outcome = Some(outcome.get().to_owned());
                 }
                 End::Released | End::Voided if row.state == state::CLAIMED => {
-                    self.rows.remove(&settlement.key);
+                    self.rows.remove(settlement.key());
                 }
                 End::Released | End::Voided => {
                     row.state = state::UNKNOWN;

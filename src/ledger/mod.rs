@@ -224,6 +224,12 @@ impl Ledger {
         self.ready.clone()
     }
 
+    /// Completes when the ledger takes nothing any more: it was closed, or its writing task has ended by a bug. The
+    /// process should end then.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
     /// Writes what waits and closes the database. What is still claimed becomes unknown.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();

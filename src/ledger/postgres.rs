@@ -209,7 +209,7 @@ async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) -> R
 
 async fn release(connection: &mut PgConnection, released: &[&Settlement]) -> Result<()> {
     let voided = released.iter().filter(|it| matches!(it.end, End::Voided));
-    let (keys, numbers): (Vec<_>, Vec<_>) = voided.map(|it| (&it.key, it.claim.0)).unzip();
+    let (keys, numbers): (Vec<_>, Vec<_>) = voided.map(|it| (it.key(), it.claim().0)).unzip();
     if !keys.is_empty() {
         let keys: Keys = keys.into_iter().collect();
         sqlx::query(statements::AWAIT_INSERTS)
@@ -226,8 +226,8 @@ async fn release(connection: &mut PgConnection, released: &[&Settlement]) -> Res
             .execute(&mut *connection)
             .await?;
     }
-    let keys: Keys = released.iter().map(|it| &it.key).collect();
-    let numbers: Vec<_> = released.iter().map(|it| it.claim.0).collect();
+    let keys: Keys = released.iter().map(|it| it.key()).collect();
+    let numbers: Vec<_> = released.iter().map(|it| it.claim().0).collect();
     for statement in [statements::RELEASE_CLAIMED, statements::RELEASE_RECLAIMED] {
         sqlx::query(statement)
             .bind(&keys.pages)

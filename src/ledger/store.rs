@@ -151,7 +151,7 @@ pub(super) fn all_new(claims: &[Claim], first: ClaimNumber) -> Vec<Claimed> {
 }
 
 fn new(claim: &Claim, number: ClaimNumber) -> Claimed {
-    Claimed::New(Ticket { key: claim.key.clone(), claim: number })
+    Claimed::New(Ticket::new(claim.key.clone(), number))
 }
 
 /// What a group of claims found, given the rows of its keys. Their numbers tell which it inserted itself.
@@ -226,8 +226,8 @@ pub(super) fn split<'a>(settlements: &[&'a Settlement]) -> (Vec<Recorded<'a>>, V
     for settlement in settlements {
         match &settlement.end {
             End::Recorded { state, time_ms, outcome } => recorded.push(Recorded {
-                key: &settlement.key,
-                claim: settlement.claim,
+                key: settlement.key(),
+                claim: settlement.claim(),
                 state: state.number(),
                 time_ms: *time_ms,
                 outcome,

@@ -117,7 +117,7 @@ impl Server {
     /// Serves until `shutdown` completes, then finishes what was started, for at most the drain timeout.
     ///
     /// # Errors
-    /// If the service cannot be put together.
+    /// If the service cannot be put together, or the ledger has ended by a bug.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut background = JoinSet::new();
         background.spawn(self.pages.clone().watch());
@@ -126,11 +126,19 @@ impl Server {
         let health = Health::default();
         background.spawn(follow_readiness(health.clone(), self.ledger.readiness()));
         let lifecycle = self.options.lifecycle.clone();
+        let ledger = self.ledger.clone();
         let running = self.start(health)?;
-        shutdown.await;
+        let is_broken = tokio::select! {
+            () = shutdown => false,
+            () = ledger.ended() => true,
+        };
         // So that nothing says that it is ready any more.
         background.shutdown().await;
         running.drain(&lifecycle).await;
+        anyhow::ensure!(
+            !is_broken,
+            "the ledger has stopped by a bug, which the log tells: start the service again"
+        );
         Ok(())
     }
 
