@@ -28,7 +28,7 @@ use stream::{Admission, Counts, End, StreamCore};
 
 use super::auth::Principal;
 use super::context::Context;
-use super::fingerprint::Fingerprints;
+use super::fingerprint::{Fingerprint, Fingerprints};
 use super::middleware::bug;
 use super::pb::send_bulk_messages_response::Frame as Answer;
 use super::wire::{SendBulkMessagesRequest as Request, send_bulk_messages_request::Frame};
@@ -36,7 +36,10 @@ use super::{observed, pb, status};
 use crate::dispatch::{self, BulkItemId, Queued, Reply, Source};
 use crate::error::{Outcome, Reason, SendError};
 use crate::ledger::{Claim, Key, ResultsQuery};
-use crate::limits::{BULK_START_TIMEOUT, ITEMS_PER_FRAME_MAX, RESULTS_PER_FRAME_MAX};
+use crate::limits::{
+    BULK_START_TIMEOUT, ITEMS_PER_FRAME_MAX, RESULTS_PER_FRAME_MAX, UNARY_REQUEST_BYTES_MAX,
+    UNARY_REQUEST_KIB_MAX,
+};
 use crate::telemetry::metrics::Tally;
 use crate::telemetry::traces;
 
@@ -44,6 +47,16 @@ use crate::telemetry::traces;
 const ANSWERS_WAITING_MAX: usize = 4;
 /// Items that are taken before other tasks get a turn: a fraction of a millisecond.
 const ITEMS_PER_TURN: usize = 100;
+
+/// Bytes of a message for which it takes one place more.
+const PLACE_BYTES: usize = 4 * 1024;
+
+/// An item of which nothing but the name is read.
+#[derive(Clone, PartialEq, Message)]
+struct NamedItem {
+    #[prost(string, tag = "1")]
+    item_id: String,
+}
 
 type Answers = mpsc::Sender<Result<pb::SendBulkMessagesResponse, Status>>;
 
@@ -227,9 +240,18 @@ impl Bulk {
             && let Some((index, bytes)) = self.core.next_item()
         {
             turn += 1;
-            let item = pb::BulkItem::decode(bytes)
-                .map_err(|_| status::protocol_violation("an item is not valid protobuf"))?;
-            admitted.extend(self.message(item, index));
+            let item = if bytes.len() > UNARY_REQUEST_BYTES_MAX {
+                Err(NamedItem::decode(bytes))
+            } else {
+                Ok(pb::BulkItem::decode(bytes))
+            };
+            match item {
+                Ok(Ok(item)) => admitted.extend(self.message(item, index)),
+                Err(Ok(named)) => self.refuse_too_long(&named.item_id, index),
+                Ok(Err(_)) | Err(Err(_)) => {
+                    return Err(status::protocol_violation("an item is not valid protobuf"));
+                }
+            }
         }
         if self.has_record && !admitted.is_empty() {
             admitted = self.answer_recorded(admitted).await;
@@ -250,10 +272,12 @@ impl Bulk {
         let message = match self.plan.message(item, index) {
             Ok(message) => message,
             Err(error) => {
-                self.settle([(item_id, Outcome::Rejected(error))].into_iter());
+                let rejected = Outcome::Rejected(status::capped_error(error));
+                self.settle([(item_id, rejected)].into_iter());
                 return None;
             }
         };
+        self.core.enlarge(&item_id, self.plan.own_bytes(&message) / PLACE_BYTES);
         let key = Key { page_id: self.page_id.clone(), bulk_id: self.bulk_id.clone(), id: item_id.clone() };
         let resend_unknown = self.resend_unknown && !self.left_unknown.contains(&item_id);
         let span = traces::item_span(&self.span, self.items);
@@ -266,6 +290,16 @@ impl Bulk {
             deadline: self.plan.deadline,
             reply: Reply::to_bulk(item_id, self.outcome_sender.clone()).in_span(span),
         })
+    }
+
+    fn refuse_too_long(&mut self, item_id: &str, index: usize) {
+        let item_id: BulkItemId = status::echoed_id(item_id).into();
+        // Items of one id that are too long need not be told apart.
+        if self.core.admit(item_id.clone(), Fingerprint::default()) == Admission::Queue {
+            let description = format!("must not have more than {UNARY_REQUEST_KIB_MAX} KiB");
+            let error = SendError::violation(format_args!("items[{index}]"), description);
+            self.settle([(item_id, Outcome::Rejected(error))].into_iter());
+        }
     }
 
     /// Answers the items whose outcome stands, and returns the others. What is on record need not wait for its page.

@@ -3,7 +3,7 @@
 //! Every call passes [`middleware`], where [`auth`] tells who makes it, `deadline` until when, and `observed` tells
 //! metrics and traces of it.
 //! [`service`] answers the calls, [`bulk`] runs the stream, [`context`] is what both share, [`convert`] turns protobuf into messages that may be
-//! sent, [`fingerprint`] tells a request from another one with the same id, `record` reads what is on record of a
+//! sent, [`fingerprint`] tells a request from another one with the same id, `intake` bounds what is not decoded yet, `record` reads what is on record of a
 //! bulk, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
 
 pub mod auth;
@@ -13,6 +13,7 @@ pub mod convert;
 mod deadline;
 pub mod fingerprint;
 pub mod health;
+mod intake;
 pub mod middleware;
 mod observed;
 mod record;

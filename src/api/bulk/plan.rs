@@ -98,6 +98,14 @@ impl Plan {
         }
     }
 
+    /// Bytes of a message that it does not share with the other items.
+    pub(super) fn own_bytes(&self, message: &Message) -> usize {
+        match &self.action {
+            Some(PlannedAction::Constant(shared)) if Arc::ptr_eq(shared, &message.action) => 0,
+            Some(_) | None => message.action.bytes(),
+        }
+    }
+
     fn action(
         &self,
         own: Option<pb::Action>,
