@@ -175,6 +175,8 @@ pub const LEDGER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 pub const LEDGER_SWEEP_ROWS: i64 = 1000;
 /// How long the ledger pauses between two steps of a sweep.
 pub const LEDGER_SWEEP_PAUSE: Duration = Duration::from_millis(100);
+/// Runs of a bulk that the ledger remembers of one message: each is a person's decision to send it again.
+pub const LEDGER_RUNS_MAX: usize = 32;
 /// Claims, and settlements, that one transaction of the ledger takes; with the group that reaches them it is full.
 pub const LEDGER_WRITE_ROWS_MAX: usize = 5000;
 /// The same while unary messages come, which wait for the transaction that is being written: two full batches, 1 ms.
@@ -217,6 +219,10 @@ pub const CIRCUIT_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause of a page that Graph throttles.
 pub const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Longest pause of such a page if Graph says how long: a message goes to see in between, in case it errs.
+pub const PAUSE_TOLD_MAX: Duration = Duration::from_secs(5 * 60);
+/// Refusals in a row, each to somebody else, that may be about a message or about the page: then they are about the page.
+pub const SUSPECTED_IN_A_ROW: usize = 10;
 /// How long a suspended page waits before its token is tried again; twice as long each time.
 pub const PROBE_FIRST: Duration = Duration::from_secs(5);
 /// Longest of these waits.
@@ -225,6 +231,9 @@ pub const PROBE_MAX: Duration = Duration::from_secs(15 * 60);
 pub const SUSPENDED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Attempts of one message that was surely not sent.
 pub const ATTEMPTS_MAX: u32 = 5;
+/// Attempts of one message that Graph throttles again and again, while its page pauses in between: 20 minutes at the
+/// longest pause that Graph does not name. Other messages are tried before it.
+pub const THROTTLED_ATTEMPTS_MAX: u32 = 25;
 /// Longest pause before the second attempt of a message; twice as long each time.
 pub const RETRY_FIRST: Duration = Duration::from_millis(400);
 /// Longest of these pauses.
@@ -239,6 +248,8 @@ pub const USAGE_SLOW_PERCENT: f64 = 80.0;
 pub const USAGE_MEMORY: Duration = Duration::from_secs(30);
 /// How often waiting messages are looked through for those past their deadline, at most.
 pub const EXPIRY_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// How much longer the wait is for each message to look through, which takes a hundredth of this.
+pub const EXPIRY_INTERVAL_PER_MESSAGE: Duration = Duration::from_micros(10);
 
 /// How long a replica may use its share of a page's rate after it last asked. When it dies, the others have the whole
 /// rate after this and one more interval.
@@ -247,5 +258,7 @@ pub const SHARE_LEASE: Duration = Duration::from_secs(3);
 pub const SHARE_IDLE: Duration = Duration::from_secs(10 * 60);
 /// How often a replica asks for its shares.
 pub const SHARE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long it lets pass between two asks, however many messages wait for a share.
+pub const SHARE_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// How long a replica waits for them.
 pub const SHARE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -8,7 +8,6 @@ mod plan;
 pub mod room;
 pub(crate) mod stream;
 
-use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,11 +149,8 @@ struct Bulk {
     /// Items that were queued so far.
     items: u64,
     fingerprints: Fingerprints,
-    resend_unknown: bool,
     /// Some of its items are on record.
     has_record: bool,
-    /// Items that this stream itself left unknown: it resends only those that were so before it.
-    left_unknown: HashSet<BulkItemId>,
     plan: Plan,
     core: StreamCore<ItemsFrame>,
     outcome_sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>,
@@ -170,7 +166,6 @@ impl Bulk {
             bulk_id => bulk_id.into(),
         };
         let fingerprints = Fingerprints::of_bulk(&start);
-        let resend_unknown = start.on_unknown() == pb::bulk_start::OnUnknown::Resend;
         let plan = Plan::new(start)?;
         let span = Span::current();
         traces::note_bulk(&span, &page.id, &bulk_id);
@@ -182,9 +177,7 @@ impl Bulk {
             span,
             items: 0,
             fingerprints,
-            resend_unknown,
             has_record: false,
-            left_unknown: HashSet::new(),
             plan,
             core: StreamCore::new(Room::new(context.bulk_in_flight_max, context.bulk_room.clone())),
             outcome_sender,
@@ -279,17 +272,11 @@ impl Bulk {
         };
         self.core.enlarge(&item_id, self.plan.own_bytes(&message) / PLACE_BYTES);
         let key = Key { page_id: self.page_id.clone(), bulk_id: self.bulk_id.clone(), id: item_id.clone() };
-        let resend_unknown = self.resend_unknown && !self.left_unknown.contains(&item_id);
         let span = traces::item_span(&self.span, self.items);
         self.items += 1;
-        Some(Queued {
-            message,
-            claim: Some(Claim { key, fingerprint, resend_unknown }),
-            attempts: 0,
-            source: Source::Bulk(self.number),
-            deadline: self.plan.deadline,
-            reply: Reply::to_bulk(item_id, self.outcome_sender.clone()).in_span(span),
-        })
+        let claim = Claim { key, fingerprint, resend: self.plan.resend };
+        let reply = Reply::to_bulk(item_id, self.outcome_sender.clone()).in_span(span);
+        Some(Queued::new(message, Some(claim), Source::Bulk(self.number), self.plan.deadline, reply))
     }
 
     fn refuse_too_long(&mut self, item_id: &str, index: usize) {
@@ -334,9 +321,6 @@ impl Bulk {
         let mut tally = Tally::default();
         for (item_id, outcome) in outcomes {
             observed::note_outcome(&mut tally, &outcome);
-            if self.resend_unknown && matches!(outcome, Outcome::Unknown(_)) {
-                self.left_unknown.insert(item_id.clone());
-            }
             self.core.settle(item_id, outcome);
         }
         self.context.metrics.messages_ended(&tally);

@@ -93,14 +93,7 @@ impl MessengerService {
         }
         let (sender, outcome) = oneshot::channel();
         let reply = Reply::to_unary(sender).in_span(Span::current());
-        let queued = Queued {
-            message,
-            claim,
-            source: Source::Unary,
-            attempts: 0,
-            deadline: Some(deadline.of_waiting()),
-            reply,
-        };
+        let queued = Queued::new(message, claim, Source::Unary, Some(deadline.of_waiting()), reply);
         self.0.dispatcher.queue(&page.id, vec![queued]);
         tokio::select! {
             biased;
@@ -133,7 +126,7 @@ impl UnaryRequest {
             self.template_variables.as_ref(),
         );
         let key = Key { page_id: page_id.into(), bulk_id: "".into(), id: self.request_id.as_str().into() };
-        Some(Claim { key, fingerprint, resend_unknown: false })
+        Some(Claim { key, fingerprint, resend: None })
     }
 
     /// Checks a request as a whole.

@@ -8,6 +8,7 @@ use super::{failure, print};
 use crate::api::status;
 use crate::config::ServeOptions;
 use crate::graph::client::Client;
+use crate::graph::response::Refusal;
 use crate::pages::{PAGE_ID_ME, Page, Pages};
 use crate::telemetry::metrics::Metrics;
 
@@ -43,7 +44,7 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
 
 /// What the page's token is good for, or why it is not.
 async fn probe(graph: &Client, page: &Page) -> Result<String, String> {
-    let described = |error| failure::describe_error(&status::send_error(error));
+    let described = |refusal: Refusal| failure::describe_error(&status::send_error(refusal.error));
     let probed = graph.probe(page).await.map_err(described)?;
     if page.id != PAGE_ID_ME && page.id != probed.id {
         return Err(format!("the token is of another page: {} {}", probed.id, probed.name));

@@ -148,12 +148,12 @@ impl Client {
     ///
     /// # Errors
     /// As a send to the page would fail.
-    pub async fn probe(&self, page: &Page) -> Result<ProbedPage, SendError> {
+    pub async fn probe(&self, page: &Page) -> Result<ProbedPage, Refusal> {
         let url = format!("{}/{}/{}", self.graph_url, page.graph_version, page.id);
         let get = self.http.get(url).query(&[("fields", "id,name")]).timeout(GRAPH_CALL_TIMEOUT);
         let span = self.span(PAGE, page, 0, &[]);
-        let answer = self.call(PAGE, page, get, span).await.map_err(|failure| failure.refusal().error)?;
-        serde_json::from_slice(&answer.body).map_err(|_| judge_call(answer.status, &answer.body).error)
+        let answer = self.call(PAGE, page, get, span).await.map_err(NoAnswer::refusal)?;
+        serde_json::from_slice(&answer.body).map_err(|_| judge_call(answer.status, &answer.body))
     }
 
     fn span(&self, endpoint: Endpoint, page: &Page, messages: usize, of_messages: &[&Span]) -> Span {

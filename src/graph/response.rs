@@ -1,7 +1,7 @@
 //! Graph's answers, and the one table of its error codes (Meta's Messenger error codes of 2026-06-25, its generic
 //! error table and rate limiting guide).
 //!
-//! A code is matched by number, never by text: subcode before code, then `is_transient`, then the HTTP status.
+//! A code is matched by number, never by text: subcode before code, then the HTTP status, then `is_transient`.
 
 use std::borrow::Cow;
 
@@ -55,24 +55,28 @@ pub enum Disposition {
     Transient,
     /// Surely not sent, and no message of the page will be until its operator acts.
     PageStopped,
+    /// Surely not sent. Graph says the same when this message alone is refused and when every message of the page is:
+    /// what happens to messages for other recipients tells which.
+    PageSuspected,
     /// It may have been sent.
     Unknown,
 }
 
-use Disposition::{Final, Later, OnceMore, PageStopped, Throttled, Unknown};
+use Disposition::{Final, Later, OnceMore, PageStopped, PageSuspected, Throttled, Transient, Unknown};
 
 type Row = (i32, Option<i32>, Reason, Disposition);
 
 /// Rows for a code together with a subcode.
 #[rustfmt::skip]
 const CODE_AND_SUBCODE: &[Row] = &[
-    (1,   Some(99),      Reason::PagePermissionMissing, Final),
+    (1,   Some(99),      Reason::PagePermissionMissing, PageSuspected), // often a missing access level
     (1,   Some(2018382), Reason::InvalidArgument,       Final),  // instant form: wrong id
     (1,   Some(1357046), Reason::OutcomeUnknown,        Unknown), // documented: everything was sent
-    (2,   Some(2018344), Reason::GraphRejected,         Final),  // label terms not accepted by the page's admin
+    (2,   Some(2018344), Reason::PagePermissionMissing, PageSuspected), // label terms not accepted by the page's admin
     (4,   Some(2018354), Reason::RateLimited,           Later),  // too early for this person
-    (100, Some(33),      Reason::GraphRejected,         Final),
-    (200, Some(2018028), Reason::PagePermissionMissing, Final),
+    (100, Some(33),      Reason::PagePermissionMissing, PageStopped), // the page, as this token sees it, is not there
+    (200, Some(2018021), Reason::PagePermissionMissing, Later),  // phone recipients only
+    (200, Some(2018027), Reason::PagePermissionMissing, Later),  // phone recipients only
     (613, Some(2018338), Reason::RateLimited,           Later),  // abusive tag rate towards this person
     (613, Some(1893016), Reason::RateLimited,           Later),  // repeated opt-in request
 ];
@@ -87,44 +91,50 @@ const SUBCODE: &[(i32, Reason, Disposition)] = &[
     (1545041, Reason::RecipientUnavailable,      Final),
     (1893015, Reason::RecipientUnavailable,      Final),     // stopped this topic
     (2534041, Reason::RecipientUnavailable,      Final),     // closed their inbox to apps
-    (2018300, Reason::ThreadControlledElsewhere, Final),
-    (2018321, Reason::ThreadControlledElsewhere, Final),
-    (2534037, Reason::ThreadControlledElsewhere, Final),
+    (2018300, Reason::ThreadControlledElsewhere, Later),
+    (2018321, Reason::ThreadControlledElsewhere, Later),
+    (2534037, Reason::ThreadControlledElsewhere, Later),
     (1893063, Reason::PageRestricted,            PageStopped),
-    (1404170, Reason::GraphRejected,             Final),     // no opt-in requests; other sends work
+    (1404170, Reason::PageRestricted,            Later),     // no opt-in requests; other sends work
     (2018001, Reason::RecipientNotFound,         Final),
     (2018074, Reason::AttachmentNotFound,        Final),
     (2018008, Reason::InvalidArgument,           OnceMore),  // media not fetched
     (2018294, Reason::InvalidArgument,           OnceMore),  // video not fetched in time
     (2534001, Reason::GraphRejected,             Final),     // thread deleted
-    (2534029, Reason::PagePermissionMissing,     Final),
-    (2018171, Reason::PagePermissionMissing,     Final),
-    (2018234, Reason::PagePermissionMissing,     Final),
+    (2534029, Reason::PagePermissionMissing,     PageSuspected),
+    (2018028, Reason::PagePermissionMissing,     PageSuspected), // only people with a role in the app are reached
+    (2018171, Reason::PagePermissionMissing,     PageSuspected),
+    (2018234, Reason::PagePermissionMissing,     PageSuspected),
     (2018336, Reason::GraphRejected,             Final),     // privacy rule of the person's country
-    (2534077, Reason::GraphRejected,             Final),
+    (2534077, Reason::PagePermissionMissing,     PageSuspected), // the business's account is not linked
 ];
 
-/// Rows for a code alone.
+/// Rows for a code alone. Of other codes from 200 to 299, each is a permission.
 #[rustfmt::skip]
 const CODE: &[(i32, Reason, Disposition)] = &[
     (1,       Reason::OutcomeUnknown,        Unknown),
     (2,       Reason::OutcomeUnknown,        Unknown),
-    (3,       Reason::PagePermissionMissing, Final),
+    (3,       Reason::PagePermissionMissing, PageStopped),
     (4,       Reason::RateLimited,           Throttled),
     (9,       Reason::RateLimited,           Later),     // opt-in requests only
-    (10,      Reason::PagePermissionMissing, Final),
+    (10,      Reason::PagePermissionMissing, PageSuspected),
     (17,      Reason::RateLimited,           Throttled),
     (32,      Reason::RateLimited,           Throttled),
     (100,     Reason::InvalidArgument,       Final),
     (102,     Reason::PageTokenInvalid,      PageStopped),
+    (104,     Reason::PageTokenInvalid,      PageStopped), // no token, as Graph sees it
+    (105,     Reason::InvalidArgument,       Final),     // too many elements
     (190,     Reason::PageTokenInvalid,      PageStopped),
     (194,     Reason::InvalidArgument,       Final),
     (341,     Reason::RateLimited,           Throttled),
     (368,     Reason::PageRestricted,        PageStopped),
+    (546,     Reason::InvalidArgument,       Final),     // type of the file
     (551,     Reason::RecipientUnavailable,  Final),
     (613,     Reason::RateLimited,           Throttled),
     (1200,    Reason::OutcomeUnknown,        Unknown),
-    (2022,    Reason::PagePermissionMissing, Final),
+    (2022,    Reason::PagePermissionMissing, PageSuspected), // commerce messaging is disabled
+    (2500,    Reason::PageTokenInvalid,      PageStopped), // no token, or no such path, as Graph sees it
+    (2635,    Reason::GraphUnavailable,      PageStopped), // graph_version is retired
     (10303,   Reason::InvalidArgument,       Final),
     (10900,   Reason::GraphRejected,         Final),     // private reply already made
     (10903,   Reason::GraphRejected,         Final),
@@ -134,9 +144,13 @@ const CODE: &[(i32, Reason, Disposition)] = &[
     (80006,   Reason::RateLimited,           Throttled),
     (1545041, Reason::RecipientUnavailable,  Final),
     (2018144, Reason::RateLimited,           Later),
-    (2018300, Reason::ThreadControlledElsewhere, Final),
-    (2018321, Reason::ThreadControlledElsewhere, Final),
+    (2018300, Reason::ThreadControlledElsewhere, Later),
+    (2018321, Reason::ThreadControlledElsewhere, Later),
 ];
+
+/// The error type that code 100 has when the page's credentials or the page itself are the matter, and no parameter of
+/// the message: Graph gives it for a missing or wrong `appsecret_proof`. Meta does not translate types.
+const OBJECT_ERROR_TYPE: &str = "GraphMethodException";
 
 /// Looks a Graph error up.
 fn classify(error: &ErrorBody<'_>, http_status: u16) -> (Reason, Disposition) {
@@ -151,14 +165,20 @@ fn classify(error: &ErrorBody<'_>, http_status: u16) -> (Reason, Disposition) {
     {
         return (*reason, *disposition);
     }
+    if error.code == 100 && error.r#type == OBJECT_ERROR_TYPE {
+        // A subcode that is not listed may be about the message.
+        let is_plain = error.error_subcode.is_none_or(|subcode| subcode == 0);
+        return (Reason::PageTokenInvalid, if is_plain { PageStopped } else { PageSuspected });
+    }
     if let Some((_, reason, disposition)) = CODE.iter().find(|(code, ..)| *code == error.code) {
         return (*reason, *disposition);
     }
     match (error.code, http_status) {
-        (200..=299, _) => (Reason::PagePermissionMissing, Final),
-        _ if error.is_transient => (Reason::GraphUnavailable, Disposition::Transient),
-        (_, 429) => (Reason::RateLimited, Throttled),
+        (200..=299, _) => (Reason::PagePermissionMissing, PageSuspected),
+        // After a server error nobody can tell, whatever the error says of itself.
         (_, 500..) => (Reason::OutcomeUnknown, Unknown),
+        _ if error.is_transient => (Reason::GraphUnavailable, Transient),
+        (_, 429) => (Reason::RateLimited, Throttled),
         _ => (Reason::GraphRejected, Final),
     }
 }
@@ -217,12 +237,22 @@ pub fn judge(http_status: u16, body: &[u8], action: &Action) -> Verdict {
     })
 }
 
-/// Reads the answer to a call that was refused as a whole, such as a batch with a bad token.
+/// Reads the answer to a call that was refused as a whole, such as a batch with a bad token. What no message alone can
+/// have brought about is the page's or the app's.
 pub fn judge_call(http_status: u16, body: &[u8]) -> Refusal {
-    match serde_json::from_slice::<AnswerBody<'_>>(body) {
+    let mut refusal = match serde_json::from_slice::<AnswerBody<'_>>(body) {
         Ok(AnswerBody { error: Some(error), .. }) => refusal(error, http_status),
-        Ok(AnswerBody { error: None, .. }) | Err(_) => unreadable(http_status),
+        Ok(AnswerBody { error: None, .. }) | Err(_) => return unreadable(http_status),
+    };
+    match refusal.disposition {
+        Final | OnceMore | Later => {
+            refusal.disposition = PageStopped;
+            refusal.error.reason = Reason::GraphUnavailable;
+        }
+        PageSuspected => refusal.disposition = PageStopped,
+        Throttled | Transient | PageStopped | Unknown => {}
     }
+    refusal
 }
 
 fn refusal(error: ErrorBody<'_>, http_status: u16) -> Refusal {
@@ -249,11 +279,17 @@ fn refusal(error: ErrorBody<'_>, http_status: u16) -> Refusal {
     }
 }
 
-/// An answer that is no Graph answer: a proxy's page, half a body, a success without the ids it must have.
+/// An answer that is no Graph answer: a proxy's page, half a body, a success without the ids it must have. It proves
+/// nothing, with one exception: a proxy that wants other credentials, forbids the address or does not know it has not
+/// let the call through, and will let no other through. What else proxies say in their own name, 408, 429 and 499 among
+/// it, they also say of calls that they had passed on.
 fn unreadable(http_status: u16) -> Refusal {
     let (reason, disposition, meaning) = match http_status {
-        429 => (Reason::RateLimited, Throttled, "nothing was sent"),
-        400..=499 => (Reason::GraphRejected, Final, "nothing was sent"),
+        401 | 403 | 404 | 407 => (
+            Reason::GraphUnavailable,
+            PageStopped,
+            "something between refuses calls to graph: nothing was sent",
+        ),
         _ => (Reason::OutcomeUnknown, Unknown, "the message may have been delivered"),
     };
     let message = format!("the answer with http status {http_status} is not one of graph's: {meaning}");
