@@ -154,6 +154,15 @@ pub const TEMPLATE_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// is also a bound on time: 10 to 30 ms.
 pub const TEMPLATE_STEPS_MAX: u64 = 500_000;
 
+/// Steps of one message, all of its texts together, and one for each value of aligned arrays: two renderings as long as
+/// one may be.
+pub const MESSAGE_STEPS_MAX: u64 = 2 * TEMPLATE_STEPS_MAX;
+/// Steps that a message may take where it comes in: some tenths of a millisecond. One that takes more, and one whose
+/// request has more bytes than [`LIGHT_REQUEST_BYTES_MAX`], is made on the threads for heavy work.
+pub const LIGHT_STEPS_MAX: u64 = 5_000;
+/// Bytes of a request whose message is made where it comes in: some thousand values, or tens of KiB once decoded.
+pub const LIGHT_REQUEST_BYTES_MAX: usize = 8 * 1024;
+
 /// Bytes of text that count as one step.
 pub const TEMPLATE_BYTES_PER_STEP: usize = 32;
 

@@ -7,6 +7,7 @@ use http::{Extensions, HeaderMap, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Request;
 
+use super::heavy::HeavyTurn;
 use super::intake::{ByteBudget, over_limit};
 use crate::callers::{Callers, Scope};
 use crate::error::{Reason, SendError};
@@ -51,6 +52,7 @@ struct Load {
     streams: Arc<Semaphore>,
     requests: Arc<Semaphore>,
     bytes: ByteBudget,
+    heavy: HeavyTurn,
 }
 
 /// Who makes a call.
@@ -111,6 +113,7 @@ impl Auth {
             streams: Arc::new(Semaphore::new(self.limits.streams)),
             requests: Arc::new(Semaphore::new(self.limits.requests_in_flight)),
             bytes: ByteBudget::default(),
+            heavy: HeavyTurn::default(),
         });
         loads.insert(name.clone(), load.clone());
         load
@@ -181,6 +184,11 @@ impl Principal {
             &self.load.requests,
             "too many calls of this caller are in flight: wait for some of them to end",
         )
+    }
+
+    /// The caller's turn of heavy work.
+    pub(super) fn heavy(&self) -> &HeavyTurn {
+        &self.load.heavy
     }
 
     /// Bytes that the caller's requests may hold.

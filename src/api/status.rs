@@ -212,7 +212,7 @@ fn field_violation(violation: Violation) -> pb::FieldViolation {
 /// it is.
 fn capped(mut violations: Vec<Violation>) -> Vec<Violation> {
     let (total, mut bytes) = (violations.len(), 0);
-    if violations.last().is_some_and(|last| last.field.is_empty() && !last.description.is_empty()) {
+    if violations.last().is_some_and(|last| last.field.is_empty() && last.description.starts_with("and ")) {
         return violations;
     }
     let mut fits = |violation: &Violation| {
