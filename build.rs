@@ -26,8 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     compile_server(descriptors, &out.join("server"))
 }
 
-/// The server side once more, with one difference: it gets the items of a frame as the bytes that they are on the wire.
-/// So a frame costs its bytes, however many items are in it, and each item is decoded when there is room for it.
+/// The server side once more, with one difference: it gets messages to send, and the frames of a bulk, as the bytes that
+/// they are on the wire. So a frame costs its bytes, however many items are in it, and each is decoded when there is room
+/// and time for it.
 fn compile_server(mut descriptors: FileDescriptorSet, out: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let mut server = tonic_prost_build::configure();
     for file in &mut descriptors.file {
@@ -36,15 +37,19 @@ fn compile_server(mut descriptors: FileDescriptorSet, out: &Path) -> Result<(), 
         }
         let names = file.message_type.iter().map(|message| message.name());
         for name in names.chain(file.enum_type.iter().map(|kind| kind.name())) {
-            if name != BULK_REQUEST {
-                server =
-                    server.extern_path(format!(".messenger.v1.{name}"), format!("crate::api::pb::{name}"));
-            }
+            let there = match name {
+                BULK_REQUEST => continue,
+                name if name.starts_with("Send") && name.ends_with("Request") => {
+                    format!("crate::api::raw::Raw<crate::api::pb::{name}>")
+                }
+                name => format!("crate::api::pb::{name}"),
+            };
+            server = server.extern_path(format!(".messenger.v1.{name}"), there);
         }
         let requests = file.message_type.iter_mut().filter(|message| message.name() == BULK_REQUEST);
-        for items in requests.flat_map(|request| &mut request.field).filter(|field| field.name() == "items") {
-            items.set_type(Type::Bytes);
-            items.type_name = None;
+        for field in requests.flat_map(|request| &mut request.field) {
+            field.set_type(Type::Bytes);
+            field.type_name = None;
         }
     }
     fs::create_dir_all(out)?;
@@ -52,7 +57,6 @@ fn compile_server(mut descriptors: FileDescriptorSet, out: &Path) -> Result<(), 
         .out_dir(out)
         .build_client(false)
         .bytes(".messenger.v1.SendBulkMessagesRequest")
-        .boxed(".messenger.v1.SendBulkMessagesRequest.frame.start")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::limits::VIOLATIONS_MAX;
+
 /// What a reason means for the message's id. The record in the ledger and what the contract calls `retryable` both
 /// follow from it, so that nothing on record can claim to be retryable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +94,14 @@ pub struct Violation {
 pub struct Violations(Vec<Violation>);
 
 impl Violations {
-    /// Notes that `field` breaks a rule.
+    /// Notes that `field` breaks a rule. What is beyond [`VIOLATIONS_MAX`] is counted, and not told.
     pub fn add(&mut self, field: impl fmt::Display, description: impl Into<String>) {
-        self.0.push(Violation { field: field.to_string(), description: description.into() });
+        let violation = if self.0.len() < VIOLATIONS_MAX {
+            Violation { field: field.to_string(), description: description.into() }
+        } else {
+            Violation { field: String::new(), description: String::new() }
+        };
+        self.0.push(violation);
     }
 
     /// How many rules are broken so far.

@@ -37,6 +37,16 @@ pub const ERROR_DETAILS_BYTES_MAX: usize = 4 * 1024;
 
 /// Bytes of one gRPC message in either direction; gRPC's own default, which all clients share.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one message of a health check, which anybody may make.
+pub const PROBE_BYTES_MAX: usize = 4 * 1024;
+/// KiB of one unary request, and of one item of a bulk: ten times what a message with its variables has in practice.
+pub const UNARY_REQUEST_KIB_MAX: usize = 1024;
+/// The same in bytes.
+pub const UNARY_REQUEST_BYTES_MAX: usize = UNARY_REQUEST_KIB_MAX * 1024;
+/// Bytes of a request that each call may have here undecoded, whatever the others have: with 2,000 calls 32 MiB.
+pub const REQUEST_BYTES_OF_EACH: usize = 16 * 1024;
+/// Bytes of larger requests that the calls of one caller may have here together: eight of the largest frames.
+pub const REQUEST_BYTES_OF_CALLER: usize = 32 * 1024 * 1024;
 /// Streams that one connection may have open.
 pub const CONNECTION_STREAMS_MAX: u32 = 100;
 /// Flow-control window of one stream, in bytes: about 6,500 items of 200 bytes a second at 50 ms round trip.
@@ -143,6 +153,15 @@ pub const TEMPLATE_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// tags in it passes, a loop inside that loop does not. A step takes some tens of nanoseconds, so the budget
 /// is also a bound on time: 10 to 30 ms.
 pub const TEMPLATE_STEPS_MAX: u64 = 500_000;
+
+/// Steps of one message, all of its texts together, and one for each value of aligned arrays: two renderings as long as
+/// one may be.
+pub const MESSAGE_STEPS_MAX: u64 = 2 * TEMPLATE_STEPS_MAX;
+/// Steps that a message may take where it comes in: some tenths of a millisecond. One that takes more, and one whose
+/// request has more bytes than [`LIGHT_REQUEST_BYTES_MAX`], is made on the threads for heavy work.
+pub const LIGHT_STEPS_MAX: u64 = 5_000;
+/// Bytes of a request whose message is made where it comes in: some thousand values, or tens of KiB once decoded.
+pub const LIGHT_REQUEST_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of text that count as one step.
 pub const TEMPLATE_BYTES_PER_STEP: usize = 32;

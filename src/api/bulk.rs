@@ -3,6 +3,7 @@
 //! [`stream`] decides, without time and I/O. This file is the shell around it: one task owns the channels, the
 //! transport and the turns that others get.
 
+mod frames;
 mod items;
 mod plan;
 pub mod room;
@@ -10,41 +11,43 @@ pub(crate) mod stream;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures_util::FutureExt;
-use prost::Message;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Bytes;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
 use uuid::Uuid;
 
-use items::{FrameFault, ItemsFrame};
-use plan::Plan;
+use frames::{Answers, send};
+use items::ItemsFrame;
+use plan::{Made, Plan};
 use room::Room;
-use stream::{Admission, Counts, End, StreamCore};
+use stream::{Admission, End, StreamCore};
 
 use super::auth::Principal;
 use super::context::Context;
-use super::fingerprint::Fingerprints;
+use super::convert::Effort;
 use super::middleware::bug;
 use super::pb::send_bulk_messages_response::Frame as Answer;
-use super::wire::{SendBulkMessagesRequest as Request, send_bulk_messages_request::Frame};
+use super::wire::SendBulkMessagesRequest as Request;
 use super::{observed, pb, status};
 use crate::dispatch::{self, BulkItemId, Queued, Reply, Source};
-use crate::error::{Outcome, Reason, SendError};
+use crate::error::Outcome;
 use crate::ledger::{Claim, Key, ResultsQuery};
-use crate::limits::{BULK_START_TIMEOUT, ITEMS_PER_FRAME_MAX, RESULTS_PER_FRAME_MAX};
+use crate::limits::{LIGHT_REQUEST_BYTES_MAX, LIGHT_STEPS_MAX, RESULTS_PER_FRAME_MAX};
 use crate::telemetry::metrics::Tally;
 use crate::telemetry::traces;
 
 /// Answer frames that may wait for the transport.
 const ANSWERS_WAITING_MAX: usize = 4;
-/// Items that are taken before other tasks get a turn: a fraction of a millisecond.
-const ITEMS_PER_TURN: usize = 100;
-
-type Answers = mpsc::Sender<Result<pb::SendBulkMessagesResponse, Status>>;
+/// What making an item costs, in steps of a template, beside the steps of its own.
+const STEPS_OF_ITEM: u64 = 50;
+/// Steps that are taken before other tasks get a turn: a fraction of a millisecond. A hundred plain items have them.
+const STEPS_PER_TURN: u64 = LIGHT_STEPS_MAX;
+/// Bytes of a message for which it takes one place more.
+const PLACE_BYTES: usize = 4 * 1024;
 
 /// Runs a bulk in a task of its own, and returns its answers.
 pub(super) fn start(
@@ -73,8 +76,9 @@ async fn run(
     mut requests: Streaming<Request>,
     answers: &Answers,
 ) -> Result<(), Status> {
-    let start = read_start(&context, &mut requests, answers).await?;
-    let mut bulk = Bulk::new(context, principal, start).map_err(status::status)?;
+    let start = frames::read_start(&context, &mut requests, answers).await?;
+    let _held = frames::hold_start(&start, principal)?;
+    let mut bulk = Bulk::new(context, principal, start).await?;
     bulk.look_for_record().await;
     let accepted = pb::BulkAccepted {
         bulk_id: bulk.bulk_id.to_string(),
@@ -89,71 +93,41 @@ async fn run(
     result
 }
 
-/// The first frame, for which the service waits neither for ever nor while it shuts down.
-async fn read_start(
-    context: &Context,
-    requests: &mut Streaming<Request>,
-    answers: &Answers,
-) -> Result<pb::BulkStart, Status> {
-    let first = tokio::select! {
-        biased;
-        first = requests.message() => first?,
-        () = context.drain.began.cancelled() => return Err(draining()),
-        () = answers.closed() => return Err(caller_left()),
-        () = tokio::time::sleep(BULK_START_TIMEOUT) => {
-            return Err(status::protocol_violation("the first frame must be start, and come at once"));
-        }
-    };
-    match first.and_then(|request| request.frame) {
-        Some(Frame::Start(start)) => Ok(*start),
-        Some(Frame::Items(_)) | None => Err(status::protocol_violation("the first frame must be start")),
-    }
-}
-
-async fn send(answers: &Answers, frame: Answer) -> Result<(), Status> {
-    let response = pb::SendBulkMessagesResponse { frame: Some(frame) };
-    answers.send(Ok(response)).await.map_err(|_| caller_left())
-}
-
-fn caller_left() -> Status {
-    Status::cancelled("the caller has left")
-}
-
-fn draining() -> Status {
-    status::status(SendError {
-        retry_after: Some(Duration::from_secs(1)),
-        ..SendError::new(Reason::Draining, "this replica is shutting down: open the bulk again")
-    })
-}
-
 #[derive(Debug)]
 struct Bulk {
     context: Arc<Context>,
+    principal: Principal,
     page_id: Arc<str>,
     bulk_id: Arc<str>,
     number: u64,
     span: Span,
     /// Items that were queued so far.
     items: u64,
-    fingerprints: Fingerprints,
     /// Some of its items are on record.
     has_record: bool,
-    plan: Plan,
+    plan: Arc<Plan>,
     core: StreamCore<ItemsFrame>,
     outcome_sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>,
     outcomes: mpsc::UnboundedReceiver<(BulkItemId, Outcome)>,
 }
 
 impl Bulk {
-    fn new(context: Arc<Context>, principal: &Principal, start: pb::BulkStart) -> Result<Self, SendError> {
-        let page = principal.page(&context.pages, &start.page_id)?;
+    async fn new(context: Arc<Context>, principal: &Principal, start: Bytes) -> Result<Self, Status> {
+        let is_light = start.len() <= LIGHT_REQUEST_BYTES_MAX;
+        let opened = move || {
+            let start = frames::decode_start(start)?;
+            let (page_id, bulk_id) = (start.page_id.clone(), start.bulk_id.clone());
+            Plan::new(start).map(|plan| (page_id, bulk_id, plan)).map_err(status::status)
+        };
+        let opened =
+            if is_light { Some(opened()) } else { context.heavy.run(principal.heavy(), opened).await };
+        let (page_id, bulk_id, plan) = opened.unwrap_or_else(|| Err(status::status(bug())))?;
+        let page = principal.page(&context.pages, &page_id).map_err(status::status)?;
         let number = context.dispatcher.new_bulk();
-        let bulk_id: Arc<str> = match start.bulk_id.as_str() {
+        let bulk_id: Arc<str> = match bulk_id.as_str() {
             "" => Uuid::new_v4().to_string().into(),
             bulk_id => bulk_id.into(),
         };
-        let fingerprints = Fingerprints::of_bulk(&start);
-        let plan = Plan::new(start)?;
         let span = Span::current();
         traces::note_bulk(&span, &page.id, &bulk_id);
         let (outcome_sender, outcomes) = mpsc::unbounded_channel();
@@ -163,12 +137,12 @@ impl Bulk {
             number,
             span,
             items: 0,
-            fingerprints,
             has_record: false,
-            plan,
+            plan: Arc::new(plan),
             core: StreamCore::new(Room::new(context.bulk_in_flight_max, context.bulk_room.clone())),
             outcome_sender,
             outcomes,
+            principal: principal.clone(),
             context,
         })
     }
@@ -195,7 +169,7 @@ impl Bulk {
                     let counts = Some(counts.into());
                     return send(answers, Answer::Summary(pb::BulkSummary { counts })).await;
                 }
-                Some(End::Draining) => return Err(draining()),
+                Some(End::Draining) => return Err(frames::draining()),
                 None => {}
             }
             tokio::select! {
@@ -204,25 +178,28 @@ impl Bulk {
                 }
                 request = requests.message(), if self.core.wants_frame() => match request? {
                     None => self.core.half_close(),
-                    Some(request) => self.core.take_frame(items(request)?),
+                    Some(request) => self.core.take_frame(frames::items(request)?),
                 },
                 () = drain.began.cancelled(), if !self.core.is_draining() => self.core.drain(),
                 () = drain.is_over.cancelled(), if self.core.in_flight() > 0 => self.core.give_up(),
-                () = answers.closed() => return Err(caller_left()),
+                () = answers.closed() => return Err(frames::caller_left()),
             }
         }
     }
 
     /// Takes items as far as there is room, and queues them; true if it stopped only to give others a turn.
     async fn admit(&mut self) -> Result<bool, Status> {
-        let (mut admitted, mut turn) = (Vec::new(), 0);
-        while turn < ITEMS_PER_TURN
-            && let Some((index, bytes)) = self.core.next_item()
+        let (mut admitted, mut steps) = (Vec::new(), 0);
+        while steps < STEPS_PER_TURN
+            && let Some((index, item)) = self.core.next_item()
         {
-            turn += 1;
-            let item = pb::BulkItem::decode(bytes)
-                .map_err(|_| status::protocol_violation("an item is not valid protobuf"))?;
-            admitted.extend(self.message(item, index));
+            let made = if self.core.is_draining() {
+                Made::unread(item)
+            } else {
+                self.make(item, index, &mut steps).await
+            };
+            let made = made.ok_or_else(|| status::protocol_violation("an item is not valid protobuf"))?;
+            admitted.extend(self.queued(made));
         }
         if self.has_record && !admitted.is_empty() {
             admitted = self.answer_recorded(admitted).await;
@@ -230,23 +207,43 @@ impl Bulk {
         if !admitted.is_empty() {
             self.context.dispatcher.queue(&self.page_id, admitted);
         }
-        Ok(turn == ITEMS_PER_TURN)
+        Ok(steps >= STEPS_PER_TURN)
     }
 
-    /// The message of an item, if one is to be sent for it.
-    fn message(&mut self, item: pb::BulkItem, index: usize) -> Option<Queued> {
-        let item_id: BulkItemId = status::echoed_id(&item.item_id).into();
-        let fingerprint = self.fingerprints.of_item(&item);
+    /// Makes the message of an item: here, or where heavy work is done. Adds the steps that it took here. `None` if the
+    /// bytes are no item.
+    async fn make(&self, item: Bytes, index: usize, steps: &mut u64) -> Option<Made> {
+        if item.len() <= LIGHT_REQUEST_BYTES_MAX {
+            let effort = Effort::light();
+            let made = self.plan.make(item.clone(), index, &effort);
+            *steps += STEPS_OF_ITEM + effort.steps_taken();
+            if !effort.is_exceeded() {
+                return made;
+            }
+        }
+        // The messages before this one need not wait for it.
+        *steps = STEPS_PER_TURN;
+        let plan = self.plan.clone();
+        let made =
+            self.context.heavy.run(self.principal.heavy(), move || plan.make(item, index, &Effort::full()));
+        made.await?
+    }
+
+    /// The message to be queued for an item, if one is.
+    fn queued(&mut self, made: Made) -> Option<Queued> {
+        let Made { item_id, fingerprint, message, own_bytes } = made;
         if self.core.admit(item_id.clone(), fingerprint) == Admission::Done {
             return None;
         }
-        let message = match self.plan.message(item, index) {
+        let message = match message {
             Ok(message) => message,
             Err(error) => {
-                self.settle([(item_id, Outcome::Rejected(error))].into_iter());
+                let rejected = Outcome::Rejected(status::capped_error(error));
+                self.settle([(item_id, rejected)].into_iter());
                 return None;
             }
         };
+        self.core.enlarge(&item_id, own_bytes / PLACE_BYTES);
         let key = Key { page_id: self.page_id.clone(), bulk_id: self.bulk_id.clone(), id: item_id.clone() };
         let span = traces::item_span(&self.span, self.items);
         self.items += 1;
@@ -308,35 +305,5 @@ impl Bulk {
 impl Drop for Bulk {
     fn drop(&mut self) {
         observed::unanswered(&self.context.metrics, self.core.in_flight());
-    }
-}
-
-/// The items of a frame that is not the first one.
-fn items(request: Request) -> Result<ItemsFrame, Status> {
-    match request.frame {
-        Some(Frame::Items(bytes)) => ItemsFrame::new(bytes).map_err(|fault| match fault {
-            FrameFault::TooMany => status::protocol_violation(format!(
-                "a frame must not hold more than {ITEMS_PER_FRAME_MAX} items: put some hundred into each"
-            )),
-            FrameFault::Malformed => status::protocol_violation("items are not valid protobuf"),
-        }),
-        Some(Frame::Start(_)) => {
-            Err(status::protocol_violation("start must be sent once, as the first frame"))
-        }
-        None => Err(status::protocol_violation("a frame must be start or items")),
-    }
-}
-
-impl From<Counts> for pb::BulkCounts {
-    fn from(counts: Counts) -> Self {
-        let count = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
-        Self {
-            sent: count(counts.sent),
-            rejected: count(counts.rejected),
-            failed: count(counts.failed),
-            unknown: count(counts.unknown),
-            not_sent: count(counts.not_sent),
-            replayed: count(counts.replayed),
-        }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::bulk::room::SharedRoom;
+use super::heavy::HeavyWork;
 use crate::dispatch::Dispatcher;
 use crate::graph::client::Client;
 use crate::ledger::Ledger;
@@ -26,6 +27,8 @@ pub struct Context {
     pub bulk_in_flight_max: usize,
     /// What all of them share.
     pub bulk_room: SharedRoom,
+    /// Makes messages that take long to make.
+    pub heavy: HeavyWork,
     /// Told what becomes of messages.
     pub metrics: Metrics,
     /// When the service shuts down.

@@ -2,8 +2,8 @@
 //!
 //! Every call passes [`middleware`], where [`auth`] tells who makes it, `deadline` until when, and `observed` tells
 //! metrics and traces of it.
-//! [`service`] answers the calls, [`bulk`] runs the stream, [`context`] is what both share, [`convert`] turns protobuf into messages that may be
-//! sent, [`fingerprint`] tells a request from another one with the same id, `record` reads what is on record of a
+//! [`service`] answers the calls, `unary` reads those of one message, [`raw`] and [`heavy`] let whoever has the time do it, [`bulk`] runs the stream, [`context`] is what both share, [`convert`] turns protobuf into messages that may be
+//! sent, [`fingerprint`] tells a request from another one with the same id, `intake` bounds what is not decoded yet, `record` reads what is on record of a
 //! bulk, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
 
 pub mod auth;
@@ -13,11 +13,15 @@ pub mod convert;
 mod deadline;
 pub mod fingerprint;
 pub mod health;
+pub mod heavy;
+mod intake;
 pub mod middleware;
 mod observed;
+pub mod raw;
 mod record;
 pub mod service;
 pub mod status;
+mod unary;
 
 /// The contract as generated from `proto/messenger/v1`.
 pub mod pb {

@@ -9,35 +9,26 @@ use tracing::Span;
 
 use super::auth::Principal;
 use super::context::Context;
-use super::convert::{self, Rendering};
+use super::convert::{self, Effort};
 use super::deadline::Deadline;
+use super::middleware::bug;
 use super::observed::ObservedMessage;
 use super::pb::{self, action::Kind};
-use super::{bulk, fingerprint, record, status, wire};
+use super::raw::Raw;
+use super::unary::{Made, UnaryRequest};
+use super::{bulk, record, status, wire};
 use crate::dispatch::{self, Queued, Reply, Source};
-use crate::error::{Outcome, SendError, Violations};
+use crate::error::{Outcome, SendError};
 use crate::graph::request;
-use crate::ledger::{Claim, Key};
-use crate::message::{Message, check_together};
+use crate::ledger::Claim;
+use crate::limits::LIGHT_REQUEST_BYTES_MAX;
+use crate::message::Message;
 use crate::pages::Page;
 use crate::telemetry::traces;
 
 /// The service.
 #[derive(Clone, Debug)]
 pub struct MessengerService(Arc<Context>);
-
-/// The frame that the four unary requests share.
-struct UnaryRequest {
-    principal: Principal,
-    deadline: Deadline,
-    request_id: String,
-    page_id: String,
-    recipient: Option<pb::Recipient>,
-    options: Option<pb::SendOptions>,
-    kind: Option<Kind>,
-    template_variables: Option<prost_types::Struct>,
-    validate_only: bool,
-}
 
 /// What a unary send ends with, if not with an error.
 enum Answer {
@@ -51,20 +42,56 @@ impl MessengerService {
         Self(context)
     }
 
-    async fn send(&self, request: UnaryRequest) -> Result<Answer, Status> {
-        self.try_send(request).await.map_err(status::status)
+    /// Sends what a request asks for; `parts` takes it apart.
+    async fn send<T: prost::Message + Default + 'static>(
+        &self,
+        request: Request<Raw<T>>,
+        parts: fn(T) -> UnaryRequest,
+    ) -> Result<Answer, Status> {
+        let (principal, deadline) = (principal(&request)?, Deadline::of(&request));
+        let made = self.make(&principal, request.into_inner(), parts).await?;
+        self.try_send(&principal, deadline, made).await.map_err(status::status)
     }
 
-    async fn try_send(&self, request: UnaryRequest) -> Result<Answer, SendError> {
-        let page = request.principal.page(&self.0.pages, &request.page_id)?;
+    /// Makes the message of a request: here, or where heavy work is done.
+    async fn make<T: prost::Message + Default + 'static>(
+        &self,
+        principal: &Principal,
+        request: Raw<T>,
+        parts: fn(T) -> UnaryRequest,
+    ) -> Result<Made, Status> {
+        let is_light = request.len() <= LIGHT_REQUEST_BYTES_MAX;
+        let make = move |effort: &Effort| request.read().map(|request| parts(request).make(effort));
+        let made = if is_light {
+            let effort = Effort::light();
+            Some(make(&effort)).filter(|_| !effort.is_exceeded())
+        } else {
+            None
+        };
+        let made = match made {
+            Some(made) => Some(made),
+            None => self.0.heavy.run(principal.heavy(), move || make(&Effort::full())).await,
+        };
+        let made = made.ok_or_else(|| status::status(bug()))?;
+        made.map_err(|_| status::protocol_violation("the request is not valid protobuf"))
+    }
+
+    async fn try_send(
+        &self,
+        principal: &Principal,
+        deadline: Deadline,
+        made: Made,
+    ) -> Result<Answer, SendError> {
+        let page = principal.page(&self.0.pages, &made.page_id)?;
         traces::note_page(&Span::current(), &page.id);
-        let (deadline, validate_only) = (request.deadline, request.validate_only);
-        let claim = request.claim(&page.id);
-        let message = request.into_message();
+        let claim = made.claim(&page.id);
+        let Made { message, validate_only, .. } = made;
         if validate_only {
             let body_json = request::body_json(&message?).unwrap_or_default();
             return Ok(Answer::Preview(pb::Preview { url: self.0.graph.messages_url(&page), body_json }));
         }
+        let own_bytes = message.as_ref().map_or(0, |message| message.action.bytes());
+        let _held = principal.bytes().hold(own_bytes)?;
         let observed = ObservedMessage::new(&self.0.metrics);
         let outcome = match message {
             Ok(message) => self.outcome(&page, message, claim, deadline).await,
@@ -113,76 +140,23 @@ impl MessengerService {
     }
 }
 
-impl UnaryRequest {
-    /// Names the message in the ledger, if it has an id.
-    fn claim(&self, page_id: &str) -> Option<Claim> {
-        if self.request_id.is_empty() {
-            return None;
-        }
-        let fingerprint = fingerprint::of_unary(
-            self.recipient.as_ref(),
-            self.options.as_ref(),
-            self.kind.as_ref(),
-            self.template_variables.as_ref(),
-        );
-        let key = Key { page_id: page_id.into(), bulk_id: "".into(), id: self.request_id.as_str().into() };
-        Some(Claim { key, fingerprint, resend: None })
-    }
-
-    /// Checks a request as a whole.
-    fn into_message(self) -> Result<Message, SendError> {
-        let mut violations = Violations::default();
-        convert::check_id(&self.request_id, &"request_id", &mut violations);
-        let is_message = convert::is_message(self.kind.as_ref());
-        let is_strict = self.options.as_ref().is_some_and(|options| options.strict_variables);
-        let recipient = convert::recipient(self.recipient, &"recipient", &mut violations);
-        let options = convert::options(self.options, &"options", &mut violations);
-        let action = match self.template_variables {
-            None => convert::action(self.kind, &"", None, Vec::new(), &mut violations),
-            Some(variables) => {
-                let rendering = Rendering::new(variables, is_strict, &"template_variables", &mut violations);
-                rendering.and_then(|rendering| {
-                    convert::action(self.kind, &"", Some(&rendering), Vec::new(), &mut violations)
-                })
-            }
-        };
-        match &action {
-            Some(action) => check_together(&options, action, &"options", &mut violations),
-            // So that an invalid action hides no other violation.
-            None if is_message => options.require_messaging_type(&"options", &mut violations),
-            None => {}
-        }
-        match (recipient, action) {
-            (Some(recipient), Some(action)) if violations.is_empty() => {
-                Ok(Message { recipient, options: Arc::new(options), action: Arc::new(action) })
-            }
-            _ => Err(violations.into_error()),
-        }
-    }
-}
-
 fn principal<T>(request: &Request<T>) -> Result<Principal, Status> {
     Principal::of(request).map_err(status::status)
 }
 
 /// A unary call: takes its request apart, sends, and answers. The four differ in their action only.
 macro_rules! unary {
-    ($self:ident, $request:ident, $field:ident, $kind:expr, $response:ident, $result:ident) => {{
-        let (principal, deadline) = (principal(&$request)?, Deadline::of(&$request));
-        let request = $request.into_inner();
-        let answer = $self
-            .send(UnaryRequest {
-                principal,
-                deadline,
-                request_id: request.request_id,
-                page_id: request.page_id,
-                recipient: request.recipient,
-                options: request.options,
-                kind: request.$field.map($kind),
-                template_variables: request.template_variables,
-                validate_only: request.validate_only,
-            })
-            .await?;
+    ($self:ident, $request:ident, $from:ident, $field:ident, $kind:expr, $response:ident, $result:ident) => {{
+        let parts = |request: pb::$from| UnaryRequest {
+            request_id: request.request_id,
+            page_id: request.page_id,
+            recipient: request.recipient,
+            options: request.options,
+            kind: request.$field.map($kind),
+            template_variables: request.template_variables,
+            validate_only: request.validate_only,
+        };
+        let answer = $self.send($request, parts).await?;
         let result = match answer {
             Answer::Receipt(receipt) => pb::$result::Result::Receipt(receipt),
             Answer::Preview(preview) => pb::$result::Result::Preview(preview),
@@ -195,25 +169,42 @@ macro_rules! unary {
 impl wire::messenger_service_server::MessengerService for MessengerService {
     async fn send_text_message(
         &self,
-        request: Request<pb::SendTextMessageRequest>,
+        request: Request<Raw<pb::SendTextMessageRequest>>,
     ) -> Result<Response<pb::SendTextMessageResponse>, Status> {
-        unary!(self, request, text, Kind::Text, SendTextMessageResponse, send_text_message_response)
+        unary!(
+            self,
+            request,
+            SendTextMessageRequest,
+            text,
+            Kind::Text,
+            SendTextMessageResponse,
+            send_text_message_response
+        )
     }
 
     async fn send_media_message(
         &self,
-        request: Request<pb::SendMediaMessageRequest>,
+        request: Request<Raw<pb::SendMediaMessageRequest>>,
     ) -> Result<Response<pb::SendMediaMessageResponse>, Status> {
-        unary!(self, request, media, Kind::Media, SendMediaMessageResponse, send_media_message_response)
+        unary!(
+            self,
+            request,
+            SendMediaMessageRequest,
+            media,
+            Kind::Media,
+            SendMediaMessageResponse,
+            send_media_message_response
+        )
     }
 
     async fn send_sender_action(
         &self,
-        request: Request<pb::SendSenderActionRequest>,
+        request: Request<Raw<pb::SendSenderActionRequest>>,
     ) -> Result<Response<pb::SendSenderActionResponse>, Status> {
         unary!(
             self,
             request,
+            SendSenderActionRequest,
             sender_action,
             Kind::SenderAction,
             SendSenderActionResponse,
@@ -223,11 +214,12 @@ impl wire::messenger_service_server::MessengerService for MessengerService {
 
     async fn send_template_message(
         &self,
-        request: Request<pb::SendTemplateMessageRequest>,
+        request: Request<Raw<pb::SendTemplateMessageRequest>>,
     ) -> Result<Response<pb::SendTemplateMessageResponse>, Status> {
         unary!(
             self,
             request,
+            SendTemplateMessageRequest,
             template,
             Kind::Template,
             SendTemplateMessageResponse,

@@ -187,7 +187,7 @@ pub fn send_error(error: SendError) -> pb::SendError {
         message: error.message.into_owned(),
         retry_after: error.retry_after.and_then(|wait| wait.try_into().ok()),
         graph: error.graph.map(|graph| graph_error(*graph)),
-        violations: capped(error.violations),
+        violations: capped(error.violations).into_iter().map(field_violation).collect(),
     }
 }
 
@@ -204,24 +204,35 @@ fn graph_error(graph: GraphError) -> pb::GraphError {
     }
 }
 
-/// As many violations as fit, and one more that counts the rest. They go over the wire twice.
-fn capped(violations: Vec<Violation>) -> Vec<pb::FieldViolation> {
-    let total = violations.len();
-    let mut bytes = 0;
-    let mut capped: Vec<pb::FieldViolation> = violations
-        .into_iter()
-        .map(|violation| pb::FieldViolation { field: violation.field, description: violation.description })
-        .take_while(|violation| {
-            bytes += 2 * (violation.encoded_len() + 8);
-            bytes <= ERROR_DETAILS_BYTES_MAX - 1024
-        })
-        .take(VIOLATIONS_MAX)
-        .collect();
-    if capped.len() < total {
-        let rest = total - capped.len();
-        capped.push(pb::FieldViolation { field: String::new(), description: format!("and {rest} more") });
+fn field_violation(violation: Violation) -> pb::FieldViolation {
+    pb::FieldViolation { field: violation.field, description: violation.description }
+}
+
+/// As many violations as fit, and one more that counts the rest. They go over the wire twice. What was capped stays as
+/// it is.
+fn capped(mut violations: Vec<Violation>) -> Vec<Violation> {
+    let (total, mut bytes) = (violations.len(), 0);
+    if violations.last().is_some_and(|last| last.field.is_empty() && last.description.starts_with("and ")) {
+        return violations;
     }
-    capped
+    let mut fits = |violation: &Violation| {
+        // Two strings in a message in a list.
+        bytes += 2 * (violation.field.len() + violation.description.len() + 16);
+        bytes <= ERROR_DETAILS_BYTES_MAX - 1024
+    };
+    let kept =
+        violations.iter().map_while(|violation| fits(violation).then_some(())).take(VIOLATIONS_MAX).count();
+    violations.truncate(kept);
+    if kept < total {
+        let description = format!("and {} more", total - kept);
+        violations.push(Violation { field: String::new(), description });
+    }
+    violations
+}
+
+/// An error that waits to be told, with no more violations than will be told.
+pub(super) fn capped_error(error: SendError) -> SendError {
+    SendError { violations: capped(error.violations), ..error }
 }
 
 /// A receipt as the contract has it.

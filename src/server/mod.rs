@@ -23,6 +23,7 @@ use crate::api::auth::{Auth, CallerLimits, Credentials};
 use crate::api::bulk::room::SharedRoom;
 use crate::api::context::{Context as CallContext, Drain};
 use crate::api::health::Health;
+use crate::api::heavy::HeavyWork;
 use crate::api::middleware::Middleware;
 use crate::api::pb;
 use crate::api::service::MessengerService;
@@ -160,6 +161,7 @@ impl Server {
             ledger: self.ledger.clone(),
             bulk_in_flight_max: self.options.bulk_in_flight_max,
             bulk_room: SharedRoom::default(),
+            heavy: HeavyWork::start().context("no thread for heavy work")?,
             metrics: self.metrics.clone(),
             drain: drain.clone(),
         }));

@@ -10,8 +10,8 @@
 //! * [`next_results`](StreamCore::next_results): the shell writes them as one frame;
 //! * [`end`](StreamCore::end): when the stream is over, and how.
 //!
-//! Every item that was taken has one place from then on until its result has been written, repeats of an id included, so
-//! nothing grows for a caller who does not read.
+//! Every item that was taken has one place from then on until its result has been written, repeats of an id included, and
+//! a large one has more: nothing grows for a caller who does not read.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
@@ -36,7 +36,7 @@ pub(crate) struct StreamCore<F> {
     in_flight: HashMap<BulkItemId, InFlight>,
     /// Results that have not been written yet, in order.
     results: VecDeque<Owed>,
-    /// Items that were taken and whose results have not been written.
+    /// Places of the items that were taken and whose results have not been written.
     places_taken: usize,
     counts: Counts,
 }
@@ -55,6 +55,8 @@ struct InFlight {
     fingerprint: Fingerprint,
     /// Items that carry the id: one was queued, each gets the result.
     occurrences: usize,
+    /// Places that its message takes beyond one for each item.
+    more_places: usize,
 }
 
 #[derive(Debug)]
@@ -63,6 +65,7 @@ struct Owed {
     outcome: Outcome,
     /// Items that get it.
     occurrences: usize,
+    more_places: usize,
 }
 
 /// What becomes of an item that was taken.
@@ -140,8 +143,8 @@ impl<F: ExactSizeIterator> StreamCore<F> {
         // So that the same history gives the same results.
         left.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let message = "the service ended before the outcome was known: open the bulk again to learn it";
-        for (item_id, InFlight { occurrences, .. }) in left {
-            self.owe(item_id, Outcome::unknown(message), occurrences);
+        for (item_id, InFlight { occurrences, more_places, .. }) in left {
+            self.owe(Owed { item_id, outcome: Outcome::unknown(message), occurrences, more_places });
         }
     }
 
@@ -169,12 +172,12 @@ impl<F: ExactSizeIterator> StreamCore<F> {
     pub(crate) fn admit(&mut self, item_id: BulkItemId, fingerprint: Fingerprint) -> Admission {
         if self.phase == Phase::Draining {
             let draining = Outcome::not_sent(Reason::Draining, "this replica is shutting down: try again");
-            self.owe(item_id, draining, 1);
+            self.owe(Owed { item_id, outcome: draining, occurrences: 1, more_places: 0 });
             return Admission::Done;
         }
         match self.in_flight.entry(item_id) {
             Entry::Vacant(vacant) => {
-                vacant.insert(InFlight { fingerprint, occurrences: 1 });
+                vacant.insert(InFlight { fingerprint, occurrences: 1, more_places: 0 });
                 Admission::Queue
             }
             Entry::Occupied(mut same) if same.get().fingerprint == fingerprint => {
@@ -186,7 +189,8 @@ impl<F: ExactSizeIterator> StreamCore<F> {
                 let message =
                     "an item with this id and another content is in flight: give each message its own id";
                 let reused = SendError::new(Reason::RequestIdReused, message);
-                self.owe(item_id, Outcome::Rejected(reused), 1);
+                let outcome = Outcome::Rejected(reused);
+                self.owe(Owed { item_id, outcome, occurrences: 1, more_places: 0 });
                 Admission::Done
             }
         }
@@ -195,8 +199,16 @@ impl<F: ExactSizeIterator> StreamCore<F> {
     /// The outcome of an id in flight. Each item that carries the id gets it.
     pub(crate) fn settle(&mut self, item_id: BulkItemId, outcome: Outcome) {
         // An id that is not in flight was given up.
-        if let Some(InFlight { occurrences, .. }) = self.in_flight.remove(&item_id) {
-            self.owe(item_id, outcome, occurrences);
+        if let Some(InFlight { occurrences, more_places, .. }) = self.in_flight.remove(&item_id) {
+            self.owe(Owed { item_id, outcome, occurrences, more_places });
+        }
+    }
+
+    /// The message of an id in flight is so large that it takes more places than one.
+    pub(crate) fn enlarge(&mut self, item_id: &BulkItemId, more_places: usize) {
+        if let Some(in_flight) = self.in_flight.get_mut(item_id) {
+            in_flight.more_places += more_places;
+            self.places_taken += more_places;
         }
     }
 
@@ -218,6 +230,7 @@ impl<F: ExactSizeIterator> StreamCore<F> {
             if owed.occurrences > 0 {
                 frame.push((owed.item_id.clone(), owed.outcome.clone()));
             } else if let Some(last) = self.results.pop_front() {
+                self.places_taken -= last.more_places;
                 frame.push((last.item_id, last.outcome));
             }
         }
@@ -254,9 +267,9 @@ impl<F: ExactSizeIterator> StreamCore<F> {
         self.in_flight.len()
     }
 
-    fn owe(&mut self, item_id: BulkItemId, outcome: Outcome, occurrences: usize) {
-        self.counts.add(&outcome, occurrences as u64);
-        self.results.push_back(Owed { item_id, outcome, occurrences });
+    fn owe(&mut self, owed: Owed) {
+        self.counts.add(&owed.outcome, owed.occurrences as u64);
+        self.results.push_back(owed);
     }
 }
 

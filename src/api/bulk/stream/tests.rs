@@ -123,6 +123,32 @@ fn each_item_takes_a_place_until_its_result_is_written_repeats_included() {
 }
 
 #[test]
+fn a_large_message_takes_more_places_until_its_last_result_is_written() {
+    let mut core = core(5);
+    with_frame(&mut core, &[("a", 1), ("a", 1), ("b", 1), ("c", 1), ("d", 1), ("e", 1)]);
+    for _ in 0..2 {
+        let (_, (id, _)) = core.next_item().unwrap();
+        let _admission = core.admit(id.into(), [1; 16]);
+    }
+    core.enlarge(&"a".into(), 2);
+    core.enlarge(&"what".into(), 100);
+    assert_eq!(admit(&mut core), ["b"], "five of five places are taken");
+    core.settle("a".into(), sent("ma"));
+    let bytes = RESULTS_FRAME_BYTES_MAX;
+    assert_eq!(core.next_results(|_, _| bytes).len(), 1);
+    assert_eq!(admit(&mut core), ["c"], "one of two results");
+    assert_eq!(core.next_results(|_, _| bytes).len(), 1);
+    assert_eq!(admit(&mut core), ["d", "e"]);
+    // Given up, it keeps them as well.
+    core.enlarge(&"b".into(), 2);
+    core.give_up();
+    while core.has_results() {
+        results(&mut core);
+    }
+    assert_eq!((core.places_taken, core.end()), (0, Some(End::Draining)));
+}
+
+#[test]
 fn what_is_shared_goes_back_as_results_are_written() {
     let shared = SharedRoom::default();
     let stream = || Core::new(Room::new(usize::MAX, shared.clone()));
