@@ -197,7 +197,7 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
         }
         let draining = ended.as_ref().err().filter(|error| error.reason == v1::ErrorReason::Draining);
         self.unsettled.stream_ended(draining.map(MessengerError::to_send_error).as_ref());
-        let (is_stopped, error) = (*self.stopped.borrow(), ended.map_or_else(Some, |why| why));
+        let (is_stopped, error) = (*self.stopped.borrow(), ended.unwrap_or_else(Some));
         match (self.source_has_ended || is_stopped, self.unsettled.len()) {
             (true, 0) => self.end(None),
             _ if is_stopped => self.end(Some(error.unwrap_or_else(stopped))),
