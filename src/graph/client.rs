@@ -14,7 +14,7 @@ use tracing::{Instrument, Span};
 
 use super::response::{Disposition, Refusal, Verdict, judge, judge_call};
 use super::usage::Usage;
-use super::{batch, request};
+use super::{batch, receipt, request};
 use crate::error::{Reason, SendError};
 use crate::limits::{
     GRAPH_ANSWER_BYTES_MAX, GRAPH_CALL_TIMEOUT, GRAPH_CONNECT_TIMEOUT, GRAPH_MEDIA_CALL_TIMEOUT,
@@ -131,17 +131,30 @@ impl Client {
             Ok(answer) => answer,
             Err(failure) => return refuse_all(messages, &failure.refusal()),
         };
-        if let [message] = messages {
+        let mut read = if let [message] = messages {
             let verdict = judge(answer.status, &answer.body, &message.action);
-            return CallAnswer { verdicts: vec![verdict], usage: answer.usage };
+            CallAnswer { verdicts: vec![verdict], usage: None }
+        } else {
+            match batch::judge_entries(&answer.body, messages) {
+                Some((verdicts, usage)) => CallAnswer { verdicts, usage },
+                None => refuse_all(messages, &judge_call(answer.status, &answer.body)),
+            }
+        };
+        self.note_strangers(page, receipt::compare(messages, &mut read.verdicts));
+        CallAnswer { usage: Usage::highest(read.usage, answer.usage), ..read }
+    }
+
+    /// Raises the alarm about receipts that name somebody else than their messages.
+    fn note_strangers(&self, page: &Page, receipts: usize) {
+        if receipts == 0 {
+            return;
         }
-        match batch::judge_entries(&answer.body, messages) {
-            Some((verdicts, usage)) => CallAnswer { verdicts, usage: Usage::highest(usage, answer.usage) },
-            None => CallAnswer {
-                usage: answer.usage,
-                ..refuse_all(messages, &judge_call(answer.status, &answer.body))
-            },
-        }
+        self.metrics.receipts_mismatched(receipts);
+        tracing::error!(
+            page.id = %page.id,
+            receipts,
+            "graph's answer names other recipients than asked: their messages end unknown"
+        );
     }
 
     /// Asks Graph whose token the page's is.
