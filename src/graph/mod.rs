@@ -4,9 +4,13 @@
 //! reads answers and holds the code table, `lenient` reads one value of them,
 //! `receipt` compares them with what was asked, [`usage`] reads the usage headers.
 
+pub mod address;
 pub mod batch;
 pub mod client;
+mod connector;
+mod idle;
 mod lenient;
+mod pool;
 mod receipt;
 pub mod request;
 pub mod response;
