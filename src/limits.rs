@@ -110,6 +110,25 @@ pub const PAGE_CALLS_UNARY_RESERVED: usize = 8;
 
 /// How long to wait for a TCP and TLS connection to Graph.
 pub const GRAPH_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// HTTP/2 connections to Graph that take calls; with the streams of each, 10,000 calls in flight.
+pub const GRAPH_CONNECTIONS_MAX: usize = 100;
+/// Calls that one HTTP/2 connection to Graph carries at a time, if Graph does not allow fewer: what most servers allow.
+pub const GRAPH_STREAMS_MAX: usize = 100;
+/// Flow-control window of one answer of Graph, in bytes: more than a batch of 50 answers with headers has.
+pub const GRAPH_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Flow-control window of one connection to Graph, in bytes: every answer is read as it comes, so that a part of
+/// `GRAPH_STREAMS_MAX` streams suffices.
+pub const GRAPH_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// How long an HTTP/2 connection may be silent while calls wait on it, until it is asked for a sign of life.
+pub const GRAPH_PING_INTERVAL: Duration = Duration::from_secs(4);
+/// How long it may take for the sign. With the interval this is what a connection that hangs costs.
+pub const GRAPH_PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a connection to Graph may be idle and still be used again, if nothing shorter is known of the other side.
+/// Most servers and load balancers keep idle ones for a minute or longer.
+pub const GRAPH_IDLE_MAX: Duration = Duration::from_secs(30);
+/// How long it counts that the other side closed a connection after a shorter time: longer than `GRAPH_IDLE_MAX`, so that
+/// spare connections show it anew before it is forgotten.
+pub const GRAPH_IDLE_MEMORY: Duration = Duration::from_secs(60);
 /// How long to wait for Graph's answer.
 pub const GRAPH_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for the answer to a media message: Graph fetches the media first, for up to 75 seconds.

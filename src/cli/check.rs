@@ -29,7 +29,7 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     options.check()?;
     let pages = Pages::load(options.pages_source()?)?.list();
     options.callers()?;
-    let graph = Client::new(&options.graph_url, Metrics::default())?;
+    let graph = Client::new(&options.graph_url, options.graph_tls_ca.as_deref(), Metrics::default())?;
     print(&format!("configuration: ok (pages: {}, graph: {})\n", pages.len(), options.graph_url))?;
     let mut is_good = true;
     let mut probes = stream::iter(&pages).map(|page| probe(&graph, page)).buffered(PROBES_IN_FLIGHT_MAX);
