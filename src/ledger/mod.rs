@@ -154,6 +154,20 @@ impl Ledger {
     /// # Errors
     /// If the ledger is away.
     pub async fn look_up(&self, claims: &[Claim]) -> std::result::Result<Vec<Option<Claimed>>, LedgerError> {
+        let found = self.on_record(claims).await?;
+        let stands = |found: Option<Claimed>| found.filter(|found| !matches!(found, Claimed::InProgress));
+        Ok(found.into_iter().map(stands).collect())
+    }
+
+    /// The same, and what is being sent right now: what may be said of messages that are not claimed because they are not
+    /// to be sent.
+    ///
+    /// # Errors
+    /// If the ledger is away.
+    pub async fn on_record(
+        &self,
+        claims: &[Claim],
+    ) -> std::result::Result<Vec<Option<Claimed>>, LedgerError> {
         let rows = self.store.find(claims).await.map_err(|error| error.at(self.store.name()))?;
         Ok(store::judge_recorded(claims, rows))
     }

@@ -185,7 +185,7 @@ pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, first: ClaimNumber) -> Vec
     verdicts.collect()
 }
 
-/// What claims would find that need not be claimed any more: an outcome, or another request under the same id.
+/// What is on record under the keys of claims: an outcome, another request under the same id, or that it is being sent.
 pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Claimed>> {
     let mut recorded: Vec<Option<Claimed>> = claims.iter().map(|_| None).collect();
     for row in rows {
@@ -194,7 +194,9 @@ pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Cla
         };
         if row.fingerprint != claim.fingerprint {
             *found = Some(Claimed::Reused);
-        } else if !row.is_in_progress() && row.resent_by(claim).is_none() {
+        } else if row.is_in_progress() {
+            *found = Some(Claimed::InProgress);
+        } else if row.resent_by(claim).is_none() {
             *found = Some(Claimed::Settled(row.outcome()));
         }
     }
