@@ -157,6 +157,8 @@ pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 *
 pub const LEDGER_MARKS: u32 = 64;
 /// Difference between a wall clock and a steady one from which on the wall clock has jumped. NTP corrects less by slewing.
 pub const LEDGER_CLOCK_JUMP: Duration = Duration::from_secs(10);
+/// Records that a copy of a ledger takes at a time.
+pub const LEDGER_COPY_ROWS: u32 = 1000;
 /// How often a service looks whether its SQLite file is still where it was.
 pub const SQLITE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the ledger looks for records older than that.

@@ -50,6 +50,7 @@ mod rows;
 mod shares;
 mod sqlite;
 mod store;
+mod transfer;
 mod writer;
 
 use std::path::Path;
@@ -63,6 +64,7 @@ pub use record::{
     BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, RunId, Settlement, State, Ticket,
 };
 pub use shares::{Ask, Demand, Grant, PageStanding, PageState};
+pub use transfer::{Copied, copy};
 
 use self::error::Result;
 use self::origin::Origin;

@@ -24,10 +24,13 @@ use self::write::Writers;
 use super::clock::Watch;
 use super::error::Result;
 use super::origin::Origin;
-use super::record::{BulkRecord, Claim, ClaimNumber, Claimed, ResultsPage, ResultsQuery, Settlement, now_ms};
-use super::rows::{Counts, bulk_record, results_page};
+use super::record::{
+    BulkRecord, Claim, ClaimNumber, Claimed, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
+};
+use super::rows::{Counts, bulk_record, parts, record, results_page};
 use super::shares::{Ask, Grant};
 use super::store::{Row, Store};
+use super::transfer::Record;
 use crate::limits::{
     LEDGER_WRITE_ROWS_MAX, POSTGRES_CONFLICTS_MAX, POSTGRES_FIND_CONNECTIONS_MAX,
     POSTGRES_READ_CONNECTIONS_MAX, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_LEASE, SHARE_TIMEOUT,
@@ -212,6 +215,30 @@ impl Store for PostgresStore {
             }
             renamed += rows;
         }
+    }
+
+    async fn origin(&self) -> Result<Option<String>> {
+        let origin = sqlx::query_scalar("SELECT origin FROM ledger_meta");
+        within(POSTGRES_TIMEOUT, async { Ok(origin.fetch_one(&self.find_pool).await?) }).await
+    }
+
+    async fn other_owners(&self) -> Result<u64> {
+        let others = sqlx::query_scalar(statements::OTHER_OWNERS).bind(self.lease.owner());
+        let others: i64 =
+            within(POSTGRES_TIMEOUT, async { Ok(others.fetch_one(&self.find_pool).await?) }).await?;
+        Ok(others.unsigned_abs())
+    }
+
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>> {
+        let [page_id, bulk_id, id] = parts(after);
+        let export = sqlx::query_as(statements::EXPORT).bind(page_id).bind(bulk_id).bind(id);
+        let export = export.bind(i64::from(limit));
+        let rows = within(POSTGRES_READ_TIMEOUT, async { Ok(export.fetch_all(&self.read_pool).await?) });
+        Ok(rows.await?.into_iter().map(record).collect())
+    }
+
+    async fn import(&self, records: &[Record]) -> Result<u64> {
+        self.with_writer(async |writer| write::import(writer, records).await).await
     }
 
     async fn probe(&self) -> Result<()> {

@@ -28,8 +28,9 @@ use super::origin::Origin;
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
-use super::rows::{Counts, bulk_record, results_page};
+use super::rows::{Counts, bulk_record, parts, record, results_page};
 use super::store::{Row, Store, Verdict, all_new, carry_out, judge, split};
+use super::transfer::Record;
 use crate::limits::{LEDGER_WRITE_ROWS_MAX, SQLITE_LOOK_INTERVAL};
 
 /// A SQLite file.
@@ -261,6 +262,42 @@ impl Store for SqliteStore {
                 rows => renamed += rows,
             }
         }
+    }
+
+    async fn origin(&self) -> Result<Option<String>> {
+        let mut guard = self.finder.lock().await;
+        let origin = sqlx::query_scalar("SELECT origin FROM ledger_meta");
+        Ok(origin.fetch_one(opened(&mut guard)?).await?)
+    }
+
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>> {
+        let mut guard = self.counter.lock().await;
+        let [page_id, bulk_id, id] = parts(after);
+        let export = sqlx::query_as(statements::EXPORT).bind(page_id).bind(bulk_id).bind(id).bind(limit);
+        Ok(export.fetch_all(opened(&mut guard)?).await?.into_iter().map(record).collect())
+    }
+
+    async fn import(&self, records: &[Record]) -> Result<u64> {
+        let first = self.next_claim(records.len());
+        let mut guard = self.writer.lock().await;
+        let mut transaction = opened(&mut guard)?.connection.begin().await?;
+        let mut new = 0;
+        for (ordinal, it) in records.iter().enumerate() {
+            let import = sqlx::query(statements::IMPORT)
+                .bind(first.nth(ordinal).0)
+                .bind(&*it.key.page_id)
+                .bind(&*it.key.bulk_id)
+                .bind(&*it.key.id)
+                .bind(&it.fingerprint)
+                .bind(it.state)
+                .bind(it.claim_time)
+                .bind(it.update_time)
+                .bind(&it.outcome)
+                .bind(&it.runs);
+            new += import.execute(&mut *transaction).await?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(new)
     }
 
     async fn look(&self) -> Result<()> {

@@ -12,6 +12,7 @@ use super::record::{
     Ticket,
 };
 use super::shares::{Ask, Grant};
+use super::transfer::Record;
 use crate::error::Outcome;
 use crate::limits::LEDGER_RUNS_MAX;
 
@@ -54,6 +55,20 @@ pub(super) trait Store: std::fmt::Debug + Send + Sync {
 
     /// Finds out whether it can be written, and renews what keeps its claims its own.
     async fn probe(&self) -> Result<()>;
+
+    /// Which Graph the records are of.
+    async fn origin(&self) -> Result<Option<String>>;
+
+    /// How many others use it right now.
+    async fn other_owners(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Records after a key, in the order of their keys, as whoever finds them later would read them.
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>>;
+
+    /// Takes records over, but for those of messages that are on record. Returns how many were new.
+    async fn import(&self, records: &[Record]) -> Result<u64>;
 
     /// Finds out, at little cost, whether it can be used, and renews what keeps its claims its own.
     async fn look(&self) -> Result<()> {

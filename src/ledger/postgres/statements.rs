@@ -165,6 +165,26 @@ pub(super) const LOWEST_TIME: &str = "
 pub(super) const SWEEP_MARKS: &str = "
     DELETE FROM ledger_mark WHERE uptime_ms < (SELECT max(uptime_ms) FROM ledger_mark WHERE uptime_ms <= $1)";
 
+/// Owner. How many others there are.
+pub(super) const OTHER_OWNERS: &str =
+    "SELECT count(*) FROM ledger_owner WHERE id <> $1 AND expires_at > clock_timestamp()";
+
+/// Page, bulk, id to start after, limit.
+pub(super) const EXPORT: &str = "
+    SELECT page_id, bulk_id, id, fingerprint, state::bigint, claim_time, update_time, outcome::text, runs
+    FROM ledger_message
+    WHERE (page_id, bulk_id, id) > ($1, $2, $3) ORDER BY page_id, bulk_id, id LIMIT $4";
+
+/// Pages, bulks, ids, fingerprints, states, claims' times, times, outcomes, runs.
+pub(super) const IMPORT: &str = "
+    INSERT INTO ledger_message
+        (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time, outcome, runs)
+    SELECT page_id, bulk_id, id, fingerprint, state, 0, claim_time, update_time, outcome::json, runs
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[],
+            $9::bytea[])
+        AS item (page_id, bulk_id, id, fingerprint, state, claim_time, update_time, outcome, runs)
+    ON CONFLICT DO NOTHING";
+
 /// Pages from and to, limit. What is in progress stays, and so does what both pages have.
 pub(super) const RENAME_PAGE: &str = "
     WITH alive AS MATERIALIZED (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp()),

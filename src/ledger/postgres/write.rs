@@ -9,6 +9,7 @@ use super::{lease, owner, statements};
 use crate::ledger::error::Result;
 use crate::ledger::record::{Claim, ClaimNumber, Claimed, End, Key, Settlement};
 use crate::ledger::store::{Recorded, Row, Verdict, all_new, carry_out, judge, split};
+use crate::ledger::transfer::Record;
 
 /// The connections of the writing task.
 #[derive(Debug)]
@@ -221,4 +222,20 @@ async fn release_rows(connection: &mut PgConnection, released: &[&Settlement]) -
             .await?;
     }
     Ok(())
+}
+
+/// Takes records over that another ledger had, and returns how many were new.
+pub(super) async fn import(connection: &mut PgConnection, records: &[Record]) -> Result<u64> {
+    let keys: Keys = records.iter().map(|it| &it.key).collect();
+    let import = sqlx::query(statements::IMPORT)
+        .bind(keys.pages)
+        .bind(keys.bulks)
+        .bind(keys.ids)
+        .bind(records.iter().map(|it| &it.fingerprint[..]).collect::<Vec<_>>())
+        .bind(records.iter().map(|it| it.state).collect::<Vec<_>>())
+        .bind(records.iter().map(|it| it.claim_time).collect::<Vec<_>>())
+        .bind(records.iter().map(|it| it.update_time).collect::<Vec<_>>())
+        .bind(records.iter().map(|it| it.outcome.as_deref()).collect::<Vec<_>>())
+        .bind(records.iter().map(|it| it.runs.as_deref()).collect::<Vec<_>>());
+    Ok(import.execute(connection).await?.rows_affected())
 }

@@ -114,6 +114,17 @@ pub(super) const SWEEP: &str = "
     WHERE claim > $1 AND claim <= $2 AND NOT (state IN (0, 4) AND claim >= $3)
         AND (SELECT owner FROM ledger_meta) = $4";
 
+/// Page, bulk, id to start after, limit.
+pub(super) const EXPORT: &str = "
+    SELECT page_id, bulk_id, id, fingerprint, state, claim_time, update_time, outcome, runs FROM ledger_message
+    WHERE (page_id, bulk_id, id) > ($1, $2, $3) ORDER BY page_id, bulk_id, id LIMIT $4";
+
+/// Claim, and what [`EXPORT`] returns.
+pub(super) const IMPORT: &str = "
+    INSERT INTO ledger_message
+        (claim, page_id, bulk_id, id, fingerprint, state, claim_time, update_time, outcome, runs)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING";
+
 /// Pages from and to, limit, this process's first claim. What is in progress stays, and so does what both pages have.
 pub(super) const RENAME_PAGE: &str = "
     UPDATE ledger_message SET page_id = $2 WHERE claim IN (

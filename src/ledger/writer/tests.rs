@@ -9,6 +9,7 @@ use crate::ledger::origin::Origin;
 use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, RunId, Ticket};
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::Row;
+use crate::ledger::transfer::Record;
 use crate::ledger::{Ledger, Options};
 
 /// What happens to a write.
@@ -79,6 +80,15 @@ impl Store for Unreliable {
     }
     async fn rename_page(&self, from: &str, to: &str) -> Result<u64> {
         self.store.rename_page(from, to).await
+    }
+    async fn origin(&self) -> Result<Option<String>> {
+        self.store.origin().await
+    }
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>> {
+        self.store.export(after, limit).await
+    }
+    async fn import(&self, records: &[Record]) -> Result<u64> {
+        self.store.import(records).await
     }
     async fn probe(&self) -> Result<()> {
         self.store.probe().await
