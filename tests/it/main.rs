@@ -25,6 +25,7 @@ mod ledger_bulk;
 mod ledger_faults;
 mod ledger_model;
 mod ledger_place;
+mod ledger_records;
 mod pages;
 mod postgres;
 mod random;
