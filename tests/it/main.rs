@@ -15,6 +15,7 @@ mod connections;
 mod deadlines;
 mod drain;
 mod faults;
+mod graph_http2;
 mod harness;
 mod hostile;
 mod kill;
