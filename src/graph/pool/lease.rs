@@ -183,7 +183,7 @@ impl Lease {
     }
 
     /// The connection gets no more calls: one has timed out on it.
-    fn retire(&mut self) {
+    fn retire(&self) {
         let mut state = self.pool.state();
         if let Some(shared) = state.shared.iter_mut().find(|shared| shared.number == self.number) {
             shared.is_retired = true;
