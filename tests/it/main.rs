@@ -16,6 +16,7 @@ mod deadlines;
 mod drain;
 mod faults;
 mod greedy;
+mod graph_http2;
 mod harness;
 mod hostile;
 mod kill;
