@@ -3,9 +3,9 @@
 //! Each replica is an owner with a lease. A claim whose owner has none counts as unknown, for everyone and at once;
 //! nothing needs to mark it. A replica that is not sure of its lease claims nothing.
 
-mod budget;
 mod connect;
 mod lease;
+mod shares;
 mod statements;
 
 use std::collections::HashSet;
@@ -19,12 +19,12 @@ use tokio::sync::Mutex;
 
 use self::connect::{Address, within};
 use self::lease::Lease;
-use super::budget::{Ask, Grant};
 use super::error::Result;
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
 use super::rows::{Counts, bulk_record, results_page};
+use super::shares::{Ask, Grant};
 use super::store::{Row, Store, Verdict, all_new, carry_out, judge, split};
 use crate::limits::{LEDGER_SWEEP_ROWS, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_LEASE, SHARE_TIMEOUT};
 
@@ -113,6 +113,7 @@ async fn claim(connection: &mut PgConnection, first: ClaimNumber, claims: &[Clai
         .bind(fingerprints)
         .bind(first.0)
         .bind(now)
+        .bind(runs(claims))
         .execute(&mut *connection)
         .await?;
     if inserted.rows_affected() == claims.len() as u64 {
@@ -121,6 +122,14 @@ async fn claim(connection: &mut PgConnection, first: ClaimNumber, claims: &[Clai
     let verdicts = judge(claims, rows(connection, keys).await?, first);
     let taken = reclaim(connection, first, claims, &verdicts, now).await?;
     Ok(carry_out(claims, verdicts, first, |ordinal| taken.contains(&ordinal)))
+}
+
+/// The runs of claims, most of which have none: then no array of nulls is sent.
+fn runs(claims: &[Claim]) -> Vec<Option<&[u8]>> {
+    if claims.iter().all(|claim| claim.resend.is_none()) {
+        return Vec::new();
+    }
+    claims.iter().map(|claim| claim.resend.as_ref().map(|run| &run.0[..])).collect()
 }
 
 async fn rows(connection: &mut PgConnection, keys: Keys<'_>) -> Result<Vec<Row>> {
@@ -136,12 +145,13 @@ async fn reclaim(
     verdicts: &[Verdict],
     now: i64,
 ) -> Result<HashSet<usize>> {
-    let (mut ordinals, mut seen) = (Vec::new(), Vec::new());
+    let (mut ordinals, mut seen, mut sent_by) = (Vec::new(), Vec::new(), Vec::new());
     let mut wanted = Vec::new();
     for (ordinal, (claim, verdict)) in (0_i64..).zip(claims.iter().zip(verdicts)) {
-        if let Verdict::Reclaim(from) = verdict {
+        if let Verdict::Reclaim { from, runs } = verdict {
             ordinals.push(ordinal);
             seen.push(from.0);
+            sent_by.push(&runs[..]);
             wanted.push(&claim.key);
         }
     }
@@ -157,6 +167,7 @@ async fn reclaim(
         .bind(seen)
         .bind(first.0)
         .bind(now)
+        .bind(sent_by)
         .fetch_all(connection)
         .await?;
     Ok(taken.into_iter().filter_map(|ordinal| usize::try_from(ordinal).ok()).collect())
@@ -171,6 +182,7 @@ fn row(row: &PgRow) -> Result<Row> {
         fingerprint: row.try_get(4)?,
         update_time: row.try_get(5)?,
         outcome: row.try_get(6)?,
+        runs: row.try_get::<Option<_>, _>(7)?.unwrap_or_default(),
     })
 }
 
@@ -197,7 +209,7 @@ async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) -> R
 
 async fn release(connection: &mut PgConnection, released: &[&Settlement]) -> Result<()> {
     let voided = released.iter().filter(|it| matches!(it.end, End::Voided));
-    let (keys, numbers): (Vec<_>, Vec<_>) = voided.map(|it| (&it.key, it.claim.0)).unzip();
+    let (keys, numbers): (Vec<_>, Vec<_>) = voided.map(|it| (it.key(), it.claim().0)).unzip();
     if !keys.is_empty() {
         let keys: Keys = keys.into_iter().collect();
         sqlx::query(statements::AWAIT_INSERTS)
@@ -214,8 +226,8 @@ async fn release(connection: &mut PgConnection, released: &[&Settlement]) -> Res
             .execute(&mut *connection)
             .await?;
     }
-    let keys: Keys = released.iter().map(|it| &it.key).collect();
-    let numbers: Vec<_> = released.iter().map(|it| it.claim.0).collect();
+    let keys: Keys = released.iter().map(|it| it.key()).collect();
+    let numbers: Vec<_> = released.iter().map(|it| it.claim().0).collect();
     for statement in [statements::RELEASE_CLAIMED, statements::RELEASE_RECLAIMED] {
         sqlx::query(statement)
             .bind(&keys.pages)
@@ -324,7 +336,7 @@ impl Store for PostgresStore {
 
     async fn share(&self, asks: &[Ask]) -> Result<Vec<Grant>> {
         let mut connection = within(SHARE_TIMEOUT, async { Ok(self.pool.acquire().await?) }).await?;
-        let share = budget::share(&mut connection, self.lease.owner(), SHARE_LEASE, asks);
+        let share = shares::share(&mut connection, self.lease.owner(), SHARE_LEASE, asks);
         let grants = within(SHARE_TIMEOUT, share).await;
         if grants.is_err() {
             // It may hold the lock that others wait for.

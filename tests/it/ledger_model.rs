@@ -1,98 +1,19 @@
 //! Whatever is done to a ledger, in any order, it answers as a simple map in memory would.
 
-use std::collections::HashMap;
+mod model;
+
 use std::sync::Arc;
 
 use messenger_connector::error::{Outcome, Reason};
 use messenger_connector::ledger::{
-    BulkRecord, Claim, Claimed, Key, Ledger, ResultsQuery, Settlement, Ticket,
+    BulkRecord, Claim, Claimed, Key, Ledger, ResultsQuery, RunId, Settlement, Ticket,
 };
 use proptest::prelude::*;
 
+use model::{End, Model, Row, Step, steps};
+
 use crate::ledger::{failed, recorded, sent};
 use crate::ledger_place::Place;
-
-#[derive(Clone, Debug)]
-enum Step {
-    /// Ids, whether each is another request than usual, whether to send unknown ones again.
-    Claim(Vec<(u8, bool)>, bool),
-    /// Which of the tickets that are left, and how they end.
-    Settle(Vec<(prop::sample::Index, End)>),
-    Restart,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum End {
-    Sent,
-    Failed,
-    Unknown,
-    NotSent,
-}
-
-fn steps() -> impl Strategy<Value = Vec<Step>> {
-    let end = prop::sample::select(vec![End::Sent, End::Failed, End::Unknown, End::NotSent]);
-    let id = (0..8_u8, prop::bool::weighted(0.1));
-    let step = prop_oneof![
-        5 => (prop::collection::vec(id, 1..6), any::<bool>()).prop_map(|(ids, resend)| Step::Claim(ids, resend)),
-        4 => prop::collection::vec((any::<prop::sample::Index>(), end), 1..4).prop_map(Step::Settle),
-        1 => Just(Step::Restart),
-    ];
-    prop::collection::vec(step, 1..25)
-}
-
-/// A row, as simply as can be.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Row {
-    Claimed { was_unknown: bool },
-    Ended(&'static str),
-}
-
-#[derive(Default)]
-struct Model {
-    rows: HashMap<u8, (bool, Row)>,
-}
-
-impl Model {
-    /// What a claim must find.
-    fn claim(&mut self, id: u8, is_other: bool, resend: bool) -> &'static str {
-        match self.rows.get(&id).copied() {
-            None => {
-                self.rows.insert(id, (is_other, Row::Claimed { was_unknown: false }));
-                "new"
-            }
-            Some((first, _)) if first != is_other => "reused",
-            Some((_, Row::Claimed { .. })) => "in progress",
-            Some((_, Row::Ended("unknown"))) if resend => {
-                self.rows.insert(id, (is_other, Row::Claimed { was_unknown: true }));
-                "new"
-            }
-            Some((_, Row::Ended(outcome))) => outcome,
-        }
-    }
-
-    fn settle(&mut self, id: u8, end: End) {
-        let (_, row) = self.rows.get_mut(&id).unwrap();
-        let Row::Claimed { was_unknown } = *row else { panic!("a ticket without a claim") };
-        *row = match end {
-            End::Sent => Row::Ended("sent"),
-            End::Failed => Row::Ended("failed"),
-            End::Unknown => Row::Ended("unknown"),
-            End::NotSent if was_unknown => Row::Ended("unknown"),
-            End::NotSent => {
-                self.rows.remove(&id);
-                return;
-            }
-        };
-    }
-
-    fn restart(&mut self) {
-        for (_, row) in self.rows.values_mut() {
-            if matches!(row, Row::Claimed { .. }) {
-                *row = Row::Ended("unknown");
-            }
-        }
-    }
-}
 
 fn outcome(end: End) -> Outcome {
     match end {
@@ -124,11 +45,11 @@ async fn run(place: &Place, bulk: usize, steps: Vec<Step>) {
     let mut tickets: Vec<(u8, Ticket)> = Vec::new();
     for step in steps {
         match step {
-            Step::Claim(ids, resend_unknown) => {
+            Step::Claim(ids, run) => {
                 let claim = |&(id, is_other): &(u8, bool)| Claim {
                     key: key(id),
                     fingerprint: [u8::from(is_other); 16],
-                    resend_unknown,
+                    resend: run.map(|run| RunId::of(&run.to_string())),
                 };
                 let claimed = ledger.claim(ids.iter().map(claim).collect()).await.unwrap();
                 assert_eq!(claimed.len(), ids.len());
@@ -139,7 +60,7 @@ async fn run(place: &Place, bulk: usize, steps: Vec<Step>) {
                         Claimed::InProgress => "in progress",
                         Claimed::Reused => "reused",
                     };
-                    assert_eq!(found, model.claim(id, is_other, resend_unknown), "id {id}");
+                    assert_eq!(found, model.claim(id, is_other, run), "id {id}");
                     if let Claimed::New(ticket) = claimed {
                         tickets.push((id, ticket));
                     }
