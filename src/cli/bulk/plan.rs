@@ -196,11 +196,13 @@ impl ActionOptions {
 mod tests {
     use super::*;
 
+    type Change = fn(&mut Plan);
+
     /// What is sent, and to whom, is the bulk; how it runs is not.
     #[test]
     fn the_same_command_is_the_same_bulk() {
         let folder = tempfile::tempdir().unwrap();
-        let name_of = |rows: &str, text: &str, change: fn(&mut Plan)| {
+        let name_of = |rows: &str, text: &str, change: Change| {
             let file = folder.path().join("audience.csv");
             std::fs::write(&file, rows).unwrap();
             let results = ResultsFile { path: folder.path().join("results.csv"), overwrite: true };
@@ -211,7 +213,7 @@ mod tests {
         };
         let name = name_of("recipient\n1\n", "Hello", |_| {});
         assert!(name.0.starts_with("audience-") && name.0.len() <= 128 && name.1, "{name:?}");
-        let cases: [(&str, &str, fn(&mut Plan), bool); 8] = [
+        let cases: [(&str, &str, Change, bool); 8] = [
             ("recipient\n1\n", "Hello", |plan| plan.start.expire_time = Some(SystemTime::now().into()), true),
             ("recipient\n1\n", "Hello", |plan| plan.start.on_unknown = 2, true),
             ("recipient\n2\n", "Hello", |_| {}, false),

@@ -145,23 +145,26 @@ impl<'a> Account<'a> {
                 self.progress.send_modify(|progress| progress.reconnecting = Some(reason));
             }
             BulkEvent::Settled { index, result } => self.write(index, &result)?,
-            BulkEvent::GivenUp { index, item_id, fate: Fate::NotSent(error) } => {
-                let outcome = Some(v1::item_result::Outcome::Error(*error));
-                self.write(
-                    index,
-                    &v1::ItemResult { item_id, state: v1::ItemState::NotSent.into(), outcome },
-                )?;
-            }
-            // Nobody takes these for settled, because they have a line of their own.
-            BulkEvent::GivenUp { index, item_id, fate: Fate::InDoubt } => {
-                if let (Some(line), Some(results)) = (self.lines.remove(&index), &mut self.results) {
-                    results.no_result(line, &item_id)?;
-                }
-            }
+            BulkEvent::GivenUp { index, item_id, fate } => self.give_up(index, item_id, fate)?,
             // A later client may tell more.
             _ => {}
         }
         self.results_error.take().map_or(Ok(()), Err)
+    }
+
+    /// Writes a row that will have no result, so that nobody takes it for settled.
+    fn give_up(&mut self, index: u64, item_id: String, fate: Fate) -> anyhow::Result<()> {
+        match fate {
+            Fate::NotSent(error) => {
+                let outcome = Some(v1::item_result::Outcome::Error(*error));
+                let state = v1::ItemState::NotSent.into();
+                self.write(index, &v1::ItemResult { item_id, state, outcome })
+            }
+            Fate::InDoubt => match (self.lines.remove(&index), &mut self.results) {
+                (Some(line), Some(results)) => results.no_result(line, &item_id),
+                (Some(_) | None, _) => Ok(()),
+            },
+        }
     }
 
     fn write(&mut self, index: u64, result: &v1::ItemResult) -> anyhow::Result<()> {
