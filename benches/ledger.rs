@@ -86,7 +86,7 @@ fn claims(messages: usize, id: fn(u128) -> String) -> Vec<Claim> {
     let claim = |number| {
         let id = Arc::from(id(number));
         let key = Key { page_id: page_id.clone(), bulk_id: bulk_id.clone(), id };
-        Claim { key, fingerprint: u128::to_be_bytes(number), resend_unknown: false }
+        Claim { key, fingerprint: u128::to_be_bytes(number), resend: None }
     };
     (0..messages as u128).map(claim).collect()
 }

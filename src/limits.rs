@@ -158,6 +158,8 @@ pub const LEDGER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 pub const LEDGER_SWEEP_ROWS: i64 = 1000;
 /// How long the ledger pauses between two steps of a sweep.
 pub const LEDGER_SWEEP_PAUSE: Duration = Duration::from_millis(100);
+/// Runs of a bulk that the ledger remembers of one message: each is a person's decision to send it again.
+pub const LEDGER_RUNS_MAX: usize = 32;
 /// Claims, and settlements, that one transaction of the ledger takes; with the group that reaches them it is full.
 pub const LEDGER_WRITE_ROWS_MAX: usize = 5000;
 /// The same while unary messages come, which wait for the transaction that is being written: two full batches, 1 ms.

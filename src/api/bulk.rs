@@ -7,7 +7,7 @@ mod plan;
 mod room;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -26,7 +26,6 @@ use super::auth::Principal;
 use super::fingerprint::Fingerprints;
 use super::middleware::bug;
 use super::observed;
-use super::pb::bulk_start::OnUnknown;
 use super::pb::send_bulk_messages_request::Frame;
 use super::pb::send_bulk_messages_response::Frame as Answer;
 use super::service::MessengerService;
@@ -106,11 +105,8 @@ struct Bulk {
     /// Items that were taken so far.
     items: u64,
     fingerprints: Fingerprints,
-    resend_unknown: bool,
     /// Some of its items are on record.
     has_record: bool,
-    /// Items that this stream itself left unknown: it resends only those that were so before it.
-    left_unknown: HashSet<BulkItemId>,
     plan: Plan,
     /// Items of the last frame that have found no room yet, with their index in it.
     pending: VecDeque<(usize, pb::BulkItem)>,
@@ -135,7 +131,6 @@ impl Bulk {
             bulk_id => bulk_id.into(),
         };
         let fingerprints = Fingerprints::of_bulk(&start);
-        let resend_unknown = start.on_unknown() == OnUnknown::Resend;
         let plan = Plan::new(start)?;
         let span = Span::current();
         traces::note_bulk(&span, &page.id, &bulk_id);
@@ -147,9 +142,7 @@ impl Bulk {
             span,
             items: 0,
             fingerprints,
-            resend_unknown,
             has_record: false,
-            left_unknown: HashSet::new(),
             plan,
             pending: VecDeque::new(),
             in_flight: HashMap::new(),
@@ -237,7 +230,7 @@ impl Bulk {
                     id: item_id.clone(),
                 },
                 fingerprint: self.fingerprints.of_item(&item),
-                resend_unknown: self.resend_unknown && !self.left_unknown.contains(&item_id),
+                resend: self.plan.resend,
             };
             let span = traces::item_span(&self.span, self.items);
             self.items += 1;
@@ -309,9 +302,6 @@ impl Bulk {
         for (item_id, outcome) in outcomes {
             observed::note_outcome(&mut tally, &outcome);
             let occurrences = self.in_flight.remove(&item_id).unwrap_or_default();
-            if self.resend_unknown && matches!(outcome, Outcome::Unknown(_)) {
-                self.left_unknown.insert(item_id.clone());
-            }
             for _ in 0..occurrences {
                 self.count(&outcome);
                 results.push(status::item_result(item_id.to_string(), outcome.clone()));

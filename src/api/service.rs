@@ -139,7 +139,7 @@ impl UnaryRequest {
             self.template_variables.as_ref(),
         );
         let key = Key { page_id: page_id.into(), bulk_id: "".into(), id: self.request_id.as_str().into() };
-        Some(Claim { key, fingerprint, resend_unknown: false })
+        Some(Claim { key, fingerprint, resend: None })
     }
 
     /// Checks a request as a whole.

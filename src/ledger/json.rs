@@ -48,6 +48,16 @@ impl<H, K: Serialize, V: Serialize> Serialize for Items<'_, H, K, V> {
     }
 }
 
+/// Bytes as hexadecimal digits.
+#[derive(PartialEq)]
+pub(super) struct Hex<'a>(pub(super) &'a [u8]);
+
+impl Serialize for Hex<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(self.0))
+    }
+}
+
 /// A fingerprint as 32 hexadecimal digits, followed by an ordinal.
 pub(super) struct Numbered<'a>(pub(super) &'a [u8; 16], pub(super) usize);
 

@@ -56,7 +56,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 pub use budget::{Ask, Demand, Grant, PageStanding, PageState};
 pub use error::LedgerError;
-pub use record::{BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, Settlement, State, Ticket};
+pub use record::{
+    BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, RunId, Settlement, State, Ticket,
+};
 
 use self::error::Result;
 use self::postgres::PostgresStore;

@@ -113,6 +113,7 @@ async fn claim(connection: &mut PgConnection, first: ClaimNumber, claims: &[Clai
         .bind(fingerprints)
         .bind(first.0)
         .bind(now)
+        .bind(runs(claims))
         .execute(&mut *connection)
         .await?;
     if inserted.rows_affected() == claims.len() as u64 {
@@ -121,6 +122,14 @@ async fn claim(connection: &mut PgConnection, first: ClaimNumber, claims: &[Clai
     let verdicts = judge(claims, rows(connection, keys).await?, first);
     let taken = reclaim(connection, first, claims, &verdicts, now).await?;
     Ok(carry_out(claims, verdicts, first, |ordinal| taken.contains(&ordinal)))
+}
+
+/// The runs of claims, most of which have none: then no array of nulls is sent.
+fn runs(claims: &[Claim]) -> Vec<Option<&[u8]>> {
+    if claims.iter().all(|claim| claim.resend.is_none()) {
+        return Vec::new();
+    }
+    claims.iter().map(|claim| claim.resend.as_ref().map(|run| &run.0[..])).collect()
 }
 
 async fn rows(connection: &mut PgConnection, keys: Keys<'_>) -> Result<Vec<Row>> {
@@ -136,12 +145,13 @@ async fn reclaim(
     verdicts: &[Verdict],
     now: i64,
 ) -> Result<HashSet<usize>> {
-    let (mut ordinals, mut seen) = (Vec::new(), Vec::new());
+    let (mut ordinals, mut seen, mut sent_by) = (Vec::new(), Vec::new(), Vec::new());
     let mut wanted = Vec::new();
     for (ordinal, (claim, verdict)) in (0_i64..).zip(claims.iter().zip(verdicts)) {
-        if let Verdict::Reclaim(from) = verdict {
+        if let Verdict::Reclaim { from, runs } = verdict {
             ordinals.push(ordinal);
             seen.push(from.0);
+            sent_by.push(&runs[..]);
             wanted.push(&claim.key);
         }
     }
@@ -157,6 +167,7 @@ async fn reclaim(
         .bind(seen)
         .bind(first.0)
         .bind(now)
+        .bind(sent_by)
         .fetch_all(connection)
         .await?;
     Ok(taken.into_iter().filter_map(|ordinal| usize::try_from(ordinal).ok()).collect())
@@ -171,6 +182,7 @@ fn row(row: &PgRow) -> Result<Row> {
         fingerprint: row.try_get(4)?,
         update_time: row.try_get(5)?,
         outcome: row.try_get(6)?,
+        runs: row.try_get::<Option<_>, _>(7)?.unwrap_or_default(),
     })
 }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::outcome;
 use crate::error::Outcome;
@@ -38,8 +39,23 @@ pub struct Claim {
     pub key: Key,
     /// Hash of the request. A key that comes back with another one is refused.
     pub fingerprint: [u8; 16],
-    /// Claim it even if its outcome is on record as unknown: the recipient may get it twice.
-    pub resend_unknown: bool,
+    /// Claim it even if its outcome is on record as unknown, unless this run may have sent it: the recipient may get it
+    /// twice, once more for each run.
+    pub resend: Option<RunId>,
+}
+
+/// Names one decision to send again what is unknown. A row keeps the runs that may have sent it, so that the same
+/// decision, carried on after a crash, sends nothing again that it has sent itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RunId(pub(super) [u8; 8]);
+
+impl RunId {
+    /// Of the name that the caller gave the run: 8 bytes of its SHA-256.
+    pub fn of(name: &str) -> Self {
+        let mut short = [0; 8];
+        short.iter_mut().zip(Sha256::digest(name)).for_each(|(short, byte)| *short = byte);
+        Self(short)
+    }
 }
 
 /// What a claim found.

@@ -17,7 +17,7 @@ use sqlx::{Connection, Row as _};
 use tokio::sync::Mutex;
 
 use super::error::{LedgerError, Result};
-use super::json::{Numbered, grouped, json};
+use super::json::{Hex, Numbered, grouped, json};
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
@@ -60,7 +60,7 @@ impl SqliteStore {
 
     async fn rows(&self, connection: &mut SqliteConnection, claims: &[Claim]) -> Result<Vec<Row>> {
         let keys: Vec<_> =
-            claims.iter().enumerate().map(|(ordinal, claim)| row(&claim.key, ordinal)).collect();
+            claims.iter().enumerate().map(|(ordinal, claim)| row(&claim.key, None, ordinal)).collect();
         let rows = sqlx::query(statements::FIND).bind(grouped(&keys)?).fetch_all(connection).await?;
         rows.iter().map(|row| self.row(row)).collect()
     }
@@ -75,6 +75,7 @@ impl SqliteStore {
             fingerprint: row.try_get(3)?,
             update_time: row.try_get(4)?,
             outcome: row.try_get(5)?,
+            runs: row.try_get::<Option<_>, _>(6)?.unwrap_or_default(),
         })
     }
 
@@ -87,10 +88,11 @@ impl SqliteStore {
         now: i64,
     ) -> Result<Vec<Claimed>> {
         let verdicts = judge(claims, self.rows(connection, claims).await?, first);
-        let is_reclaim = |verdict: &Verdict| matches!(verdict, Verdict::Reclaim(_));
-        let reclaims =
-            claims.iter().zip(&verdicts).enumerate().filter(|(_, (_, verdict))| is_reclaim(verdict));
-        let rows: Vec<_> = reclaims.map(|(ordinal, (claim, _))| row(&claim.key, ordinal)).collect();
+        let reclaims = claims.iter().zip(&verdicts).enumerate().filter_map(|(ordinal, (claim, verdict))| {
+            let Verdict::Reclaim { runs, .. } = verdict else { return None };
+            Some(row(&claim.key, Some(runs), ordinal))
+        });
+        let rows: Vec<_> = reclaims.collect();
         if !rows.is_empty() {
             let reclaim = sqlx::query(statements::RECLAIM).bind(grouped(&rows)?).bind(first.0).bind(now);
             reclaim.execute(connection).await?;
@@ -100,9 +102,12 @@ impl SqliteStore {
 }
 
 /// A row of the groups of ids that `statements` reads.
-fn row<V>(key: &Key, value: V) -> ((&str, &str), &str, V) {
-    ((&*key.page_id, &*key.bulk_id), &*key.id, value)
+fn row<'a, V>(key: &'a Key, runs: Option<&'a [u8]>, value: V) -> (Head<'a>, &'a str, V) {
+    ((&key.page_id, &key.bulk_id, runs.map(Hex)), &key.id, value)
 }
+
+/// What neighbouring rows share: page, bulk, runs.
+type Head<'a> = (&'a str, &'a str, Option<Hex<'a>>);
 
 /// Settlements as [`statements::WRITE`] wants them: those that leave a record, and those that release a claim.
 fn settled(settlements: &[&Settlement]) -> Result<[String; 2]> {
@@ -142,7 +147,13 @@ impl Store for SqliteStore {
         let rows: Vec<_> = claims
             .iter()
             .enumerate()
-            .map(|(ordinal, claim)| row(&claim.key, Numbered(&claim.fingerprint, ordinal)))
+            .map(|(ordinal, claim)| {
+                row(
+                    &claim.key,
+                    claim.resend.as_ref().map(|run| &run.0[..]),
+                    Numbered(&claim.fingerprint, ordinal),
+                )
+            })
             .collect();
         let (claimed, now) = (grouped(&rows)?, now_ms());
         let mut guard = self.writer.lock().await;

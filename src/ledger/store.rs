@@ -9,9 +9,11 @@ use super::budget::{Ask, Grant};
 use super::error::Result;
 use super::outcome;
 use super::record::{
-    BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, Settlement, State, Ticket,
+    BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, RunId, Settlement, State,
+    Ticket,
 };
 use crate::error::Outcome;
+use crate::limits::LEDGER_RUNS_MAX;
 
 /// A database that holds the ledger. One caller writes; any number read.
 #[async_trait]
@@ -105,6 +107,8 @@ pub(super) struct Row {
     pub(super) claim: ClaimNumber,
     /// Its owner lives.
     pub(super) is_owned: bool,
+    /// The runs that may have sent it, 8 bytes each, the latest at the end.
+    pub(super) runs: Vec<u8>,
     pub(super) fingerprint: Vec<u8>,
     pub(super) update_time: i64,
     pub(super) outcome: Option<String>,
@@ -113,6 +117,13 @@ pub(super) struct Row {
 impl Row {
     fn is_in_progress(&self) -> bool {
         self.is_owned && matches!(self.state, state::CLAIMED | state::RECLAIMED)
+    }
+
+    /// The run that sends it again: it is unknown, and not because of that run itself.
+    fn resent_by(&self, claim: &Claim) -> Option<RunId> {
+        let is_unknown = State::of_number(self.state) == State::Unknown;
+        let has_sent = |run: &RunId| self.runs.chunks(run.0.len()).any(|sent| sent == run.0);
+        claim.resend.filter(|run| is_unknown && !has_sent(run))
     }
 
     fn outcome(&self) -> Outcome {
@@ -124,8 +135,11 @@ impl Row {
 #[derive(Debug)]
 pub(super) enum Verdict {
     New,
-    /// Take over an unknown message from the claim that a row names.
-    Reclaim(ClaimNumber),
+    /// Take over an unknown message from the claim that a row names, which is then sent by these runs.
+    Reclaim {
+        from: ClaimNumber,
+        runs: Vec<u8>,
+    },
     Settled(Outcome),
     InProgress,
     Reused,
@@ -158,9 +172,12 @@ pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, first: ClaimNumber) -> Vec
             Verdict::New
         } else if row.is_in_progress() {
             Verdict::InProgress
-        } else if claim.resend_unknown && State::of_number(row.state) == State::Unknown {
+        } else if let Some(run) = row.resent_by(claim) {
             taken.insert(&claim.key, claim.fingerprint);
-            Verdict::Reclaim(row.claim)
+            let mut runs = row.runs;
+            runs.extend(run.0);
+            let kept = LEDGER_RUNS_MAX * run.0.len();
+            Verdict::Reclaim { from: row.claim, runs: runs.split_off(runs.len().saturating_sub(kept)) }
         } else {
             Verdict::Settled(row.outcome())
         }
@@ -175,10 +192,9 @@ pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Cla
         let (Some(claim), Some(found)) = (claims.get(row.ordinal), recorded.get_mut(row.ordinal)) else {
             continue;
         };
-        let is_resent = claim.resend_unknown && State::of_number(row.state) == State::Unknown;
         if row.fingerprint != claim.fingerprint {
             *found = Some(Claimed::Reused);
-        } else if !row.is_in_progress() && !is_resent {
+        } else if !row.is_in_progress() && row.resent_by(claim).is_none() {
             *found = Some(Claimed::Settled(row.outcome()));
         }
     }
@@ -196,8 +212,8 @@ pub(super) fn carry_out(
     verdicts
         .map(|(ordinal, (claim, verdict))| match verdict {
             Verdict::New => new(claim, first.nth(ordinal)),
-            Verdict::Reclaim(_) if has_taken(ordinal) => new(claim, first.nth(ordinal)),
-            Verdict::Reclaim(_) | Verdict::InProgress => Claimed::InProgress,
+            Verdict::Reclaim { .. } if has_taken(ordinal) => new(claim, first.nth(ordinal)),
+            Verdict::Reclaim { .. } | Verdict::InProgress => Claimed::InProgress,
             Verdict::Settled(outcome) => Claimed::Settled(outcome),
             Verdict::Reused => Claimed::Reused,
         })

@@ -69,6 +69,7 @@ impl Caller {
             bulk_id: self.account.bulk_id.clone(),
             options: Some(update()),
             on_unknown: self.habits.on_unknown.into(),
+            run_id: "again".to_owned(),
             ..Default::default()
         };
         frames.send(frame(start)).unwrap();

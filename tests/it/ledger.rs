@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use messenger_connector::error::{GraphError, Outcome, Reason, Receipt, SendError};
-use messenger_connector::ledger::{Claim, Claimed, Key, Ledger, Settlement, Ticket};
+use messenger_connector::ledger::{Claim, Claimed, Key, Ledger, RunId, Settlement, Ticket};
 
 use crate::ledger_place::{Place, on_both_stores};
 
@@ -13,11 +13,15 @@ pub fn key(id: &str) -> Key {
 }
 
 pub fn claim(id: &str) -> Claim {
-    Claim { key: key(id), fingerprint: [1; 16], resend_unknown: false }
+    Claim { key: key(id), fingerprint: [1; 16], resend: None }
 }
 
 pub fn resend(id: &str) -> Claim {
-    Claim { resend_unknown: true, ..claim(id) }
+    resend_in("a run", id)
+}
+
+fn resend_in(run: &str, id: &str) -> Claim {
+    Claim { resend: Some(RunId::of(run)), ..claim(id) }
 }
 
 pub async fn claim_one(ledger: &Ledger, claim: Claim) -> Claimed {
@@ -82,6 +86,7 @@ on_both_stores! {
     a_release_makes_the_message_new_again
     every_outcome_comes_back_without_content
     an_unknown_message_is_sent_again_only_if_asked
+    a_run_sends_again_only_what_it_did_not_send_itself
     a_group_is_answered_message_by_message
     a_key_twice_in_a_group_is_claimed_once
     of_many_who_claim_at_once_exactly_one_gets_each_message
@@ -178,6 +183,29 @@ async fn an_unknown_message_is_sent_again_only_if_asked(place: Place) {
     let third = ticket(claim_one(&ledger, resend("a")).await);
     settle(&ledger, third, &sent("m_3")).await;
     assert_eq!(outcome(claim_one(&ledger, resend("a")).await), recorded(sent("m_3")));
+}
+
+async fn a_run_sends_again_only_what_it_did_not_send_itself(place: Place) {
+    let ledger = place.open().await;
+    let unknown = Outcome::unknown("no answer");
+    let is_unknown = |claimed| matches!(outcome(claimed), Outcome::Unknown(_));
+    settle(&ledger, ticket(claim_one(&ledger, resend_in("first", "a")).await), &unknown).await;
+    let claims = ["first", "second"].map(|run| resend_in(run, "a"));
+    let found = ledger.look_up(&claims).await.unwrap();
+    assert!(matches!(found[..], [Some(Claimed::Settled(Outcome::Unknown(_))), None]), "{found:?}");
+    assert!(is_unknown(claim_one(&ledger, resend_in("first", "a")).await));
+
+    let left = ticket(claim_one(&ledger, resend_in("second", "a")).await);
+    ledger.close().await;
+    let ledger = place.open().await;
+    assert!(is_unknown(claim_one(&ledger, resend_in("second", "a")).await), "a crash is no decision");
+    drop(left);
+
+    assert!(is_unknown(claim_one(&ledger, resend_in("first", "a")).await), "a run that is over");
+    let released = ticket(claim_one(&ledger, resend_in("third", "a")).await);
+    settle(&ledger, released, &Outcome::not_sent(Reason::Draining, "later")).await;
+    assert!(is_unknown(claim_one(&ledger, claim("a")).await));
+    assert!(is_new(&claim_one(&ledger, resend_in("third", "a")).await), "it has not sent it yet");
 }
 
 async fn a_group_is_answered_message_by_message(place: Place) {

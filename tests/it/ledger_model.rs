@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use messenger_connector::error::{Outcome, Reason};
 use messenger_connector::ledger::{
-    BulkRecord, Claim, Claimed, Key, Ledger, ResultsQuery, Settlement, Ticket,
+    BulkRecord, Claim, Claimed, Key, Ledger, ResultsQuery, RunId, Settlement, Ticket,
 };
 use proptest::prelude::*;
 
@@ -14,8 +14,8 @@ use crate::ledger_place::Place;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Ids, whether each is another request than usual, whether to send unknown ones again.
-    Claim(Vec<(u8, bool)>, bool),
+    /// Ids, whether each is another request than usual, and the run that sends unknown ones again.
+    Claim(Vec<(u8, bool)>, Option<u8>),
     /// Which of the tickets that are left, and how they end.
     Settle(Vec<(prop::sample::Index, End)>),
     Restart,
@@ -33,7 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let end = prop::sample::select(vec![End::Sent, End::Failed, End::Unknown, End::NotSent]);
     let id = (0..8_u8, prop::bool::weighted(0.1));
     let step = prop_oneof![
-        5 => (prop::collection::vec(id, 1..6), any::<bool>()).prop_map(|(ids, resend)| Step::Claim(ids, resend)),
+        5 => (prop::collection::vec(id, 1..6), prop::option::of(0..2_u8)).prop_map(|(ids, run)| Step::Claim(ids, run)),
         4 => prop::collection::vec((any::<prop::sample::Index>(), end), 1..4).prop_map(Step::Settle),
         1 => Just(Step::Restart),
     ];
@@ -50,11 +50,23 @@ enum Row {
 #[derive(Default)]
 struct Model {
     rows: HashMap<u8, (bool, Row)>,
+    /// The runs that may have sent each.
+    runs: HashMap<u8, Vec<u8>>,
 }
 
 impl Model {
     /// What a claim must find.
-    fn claim(&mut self, id: u8, is_other: bool, resend: bool) -> &'static str {
+    fn claim(&mut self, id: u8, is_other: bool, run: Option<u8>) -> &'static str {
+        let found = self.find(id, is_other, run);
+        if found == "new" {
+            self.runs.entry(id).or_default().extend(run);
+        }
+        found
+    }
+
+    fn find(&mut self, id: u8, is_other: bool, run: Option<u8>) -> &'static str {
+        let runs = self.runs.get(&id).map(Vec::as_slice).unwrap_or_default();
+        let is_resent = run.is_some_and(|run| !runs.contains(&run));
         match self.rows.get(&id).copied() {
             None => {
                 self.rows.insert(id, (is_other, Row::Claimed { was_unknown: false }));
@@ -62,7 +74,7 @@ impl Model {
             }
             Some((first, _)) if first != is_other => "reused",
             Some((_, Row::Claimed { .. })) => "in progress",
-            Some((_, Row::Ended("unknown"))) if resend => {
+            Some((_, Row::Ended("unknown"))) if is_resent => {
                 self.rows.insert(id, (is_other, Row::Claimed { was_unknown: true }));
                 "new"
             }
@@ -77,9 +89,13 @@ impl Model {
             End::Sent => Row::Ended("sent"),
             End::Failed => Row::Ended("failed"),
             End::Unknown => Row::Ended("unknown"),
-            End::NotSent if was_unknown => Row::Ended("unknown"),
+            End::NotSent if was_unknown => {
+                self.runs.entry(id).or_default().pop();
+                Row::Ended("unknown")
+            }
             End::NotSent => {
                 self.rows.remove(&id);
+                self.runs.remove(&id);
                 return;
             }
         };
@@ -124,11 +140,11 @@ async fn run(place: &Place, bulk: usize, steps: Vec<Step>) {
     let mut tickets: Vec<(u8, Ticket)> = Vec::new();
     for step in steps {
         match step {
-            Step::Claim(ids, resend_unknown) => {
+            Step::Claim(ids, run) => {
                 let claim = |&(id, is_other): &(u8, bool)| Claim {
                     key: key(id),
                     fingerprint: [u8::from(is_other); 16],
-                    resend_unknown,
+                    resend: run.map(|run| RunId::of(&run.to_string())),
                 };
                 let claimed = ledger.claim(ids.iter().map(claim).collect()).await.unwrap();
                 assert_eq!(claimed.len(), ids.len());
@@ -139,7 +155,7 @@ async fn run(place: &Place, bulk: usize, steps: Vec<Step>) {
                         Claimed::InProgress => "in progress",
                         Claimed::Reused => "reused",
                     };
-                    assert_eq!(found, model.claim(id, is_other, resend_unknown), "id {id}");
+                    assert_eq!(found, model.claim(id, is_other, run), "id {id}");
                     if let Claimed::New(ticket) = claimed {
                         tickets.push((id, ticket));
                     }

@@ -86,20 +86,27 @@ async fn a_bulk_that_is_opened_again_sends_only_the_rest() {
 #[tokio::test]
 async fn unknown_outcomes_are_reported_again_and_sent_again_only_on_demand() {
     let stack = harness::start().await;
-    let items = || vec![item("lost", "reset-after.1"), item("good", "2")];
-    let bulk = |on_unknown: pb::bulk_start::OnUnknown| {
-        let start = pb::BulkStart { on_unknown: on_unknown.into(), ..start("b", "x") };
-        // In a frame each: a reset strikes a whole call.
-        [vec![frame(start)], items().into_iter().map(|item| items_frame(vec![item])).collect()].concat()
+    let bulk = |on_unknown: pb::bulk_start::OnUnknown, run_id: &str| {
+        let run_id = run_id.to_owned();
+        let start = pb::BulkStart { on_unknown: on_unknown.into(), run_id, ..start("b", "x") };
+        vec![frame(start), items_frame(vec![item("lost", "reset-after.1")])]
     };
     let report = pb::bulk_start::OnUnknown::Report;
     let lost = |answer: &harness::BulkAnswer| answer.result("lost").state();
-    assert_eq!(lost(&stack.bulk(bulk(report)).await), ItemState::Unknown);
+    assert_eq!(lost(&stack.bulk(bulk(report, "")).await), ItemState::Unknown);
     let delivered = stack.sandbox("/sandbox/state").await["delivered"].as_i64().unwrap();
-    assert_eq!(lost(&stack.bulk(bulk(report)).await), ItemState::Unknown);
+    assert_eq!(lost(&stack.bulk(bulk(report, "")).await), ItemState::Unknown);
     assert_eq!(stack.sandbox("/sandbox/state").await["delivered"], delivered, "nothing was sent again");
-    stack.bulk(bulk(pb::bulk_start::OnUnknown::Resend)).await;
-    assert!(stack.sandbox("/sandbox/state").await["delivered"].as_i64().unwrap() > delivered);
+    let resend = pb::bulk_start::OnUnknown::Resend;
+    for (run_id, more) in [("monday", 1), ("monday", 0), ("tuesday", 1), ("monday", 0)] {
+        let before = stack.sandbox("/sandbox/state").await["delivered"].as_i64().unwrap();
+        stack.bulk(bulk(resend, run_id)).await;
+        let after = stack.sandbox("/sandbox/state").await["delivered"].as_i64().unwrap();
+        assert_eq!(after - before, more, "{run_id}: a run that is opened again is the same decision");
+    }
+    let refused = stack.bulk(bulk(resend, "")).await.end.unwrap();
+    assert_eq!(refused.code(), tonic::Code::InvalidArgument);
+    assert_eq!(send_error(&refused).violations[0].field, "start.run_id");
 }
 
 #[tokio::test]

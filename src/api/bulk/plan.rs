@@ -8,7 +8,9 @@ use prost_types::Struct;
 
 use crate::api::convert::{self, Draft, Rendering};
 use crate::api::pb;
+use crate::api::pb::bulk_start::OnUnknown;
 use crate::error::{SendError, Violations};
+use crate::ledger::RunId;
 use crate::message::{Action, Message, Options, check_together};
 use crate::template::Template;
 
@@ -20,6 +22,8 @@ pub(super) struct Plan {
     quick_reply_mapping: Option<pb::QuickReplyMapping>,
     /// Items are not sent after this.
     pub(super) deadline: Option<Instant>,
+    /// Items that are on record as unknown are sent again, once in this run.
+    pub(super) resend: Option<RunId>,
 }
 
 #[derive(Debug)]
@@ -44,6 +48,7 @@ impl Plan {
     pub(super) fn new(start: pb::BulkStart) -> Result<Self, SendError> {
         let mut violations = Violations::default();
         convert::check_id(&start.bulk_id, &"start.bulk_id", &mut violations);
+        let resend = resend(&start, &mut violations);
         let mapping = start.quick_reply_mapping;
         if mapping.as_ref().is_some_and(|mapping| mapping.content_type_variable.is_empty()) {
             violations.add("start.quick_reply_mapping.content_type_variable", "is required");
@@ -57,7 +62,7 @@ impl Plan {
         }
         let deadline = start.expire_time.and_then(|expire_time| deadline(expire_time, &mut violations));
         if violations.is_empty() {
-            Ok(Self { action, options, quick_reply_mapping: mapping, deadline })
+            Ok(Self { action, options, quick_reply_mapping: mapping, deadline, resend })
         } else {
             Err(violations.into_error())
         }
@@ -159,6 +164,22 @@ fn planned_action(action: pb::Action, is_mapped: bool, violations: &mut Violatio
     }
     let rendering = Rendering::new(Struct::default(), false, &"start.action", violations)?;
     rendering.apply(&draft, Vec::new(), violations).map(|action| PlannedAction::Constant(Arc::new(action)))
+}
+
+/// The run that sends again what is on record as unknown, if that is asked for.
+fn resend(start: &pb::BulkStart, violations: &mut Violations) -> Option<RunId> {
+    convert::check_id(&start.run_id, &"start.run_id", violations);
+    if start.on_unknown() != OnUnknown::Resend {
+        return None;
+    }
+    if start.run_id.is_empty() {
+        violations.add(
+            "start.run_id",
+            "is required with ON_UNKNOWN_RESEND: make up one for each decision to send again, and repeat it when the \
+             stream is opened again",
+        );
+    }
+    Some(RunId::of(&start.run_id))
 }
 
 fn deadline(expire_time: prost_types::Timestamp, violations: &mut Violations) -> Option<Instant> {

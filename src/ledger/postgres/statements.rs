@@ -20,12 +20,13 @@ pub(super) const END_OWNER: &str = "DELETE FROM ledger_owner WHERE id = $1";
 /// An owner without a row counts as expired.
 pub(super) const SWEEP_OWNERS: &str = "DELETE FROM ledger_owner WHERE expires_at < clock_timestamp()";
 
-/// Pages, bulks, ids, fingerprints; the number of the first claim, the claims' time.
+/// Pages, bulks, ids, fingerprints; the number of the first claim, the claims' time; runs, or none at all if no claim
+/// has one.
 pub(super) const CLAIM: &str = "
-    INSERT INTO ledger_message (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time)
-    SELECT page_id, bulk_id, id, fingerprint, 0, $5 + ordinal - 1, $6, $6
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[]) WITH ORDINALITY
-        AS item (page_id, bulk_id, id, fingerprint, ordinal)
+    INSERT INTO ledger_message (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time, runs)
+    SELECT page_id, bulk_id, id, fingerprint, 0, $5 + ordinal - 1, $6, $6, runs
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $7::bytea[]) WITH ORDINALITY
+        AS item (page_id, bulk_id, id, fingerprint, runs, ordinal)
     ORDER BY page_id COLLATE \"C\", bulk_id COLLATE \"C\", id COLLATE \"C\", ordinal
     ON CONFLICT DO NOTHING";
 
@@ -33,16 +34,17 @@ pub(super) const CLAIM: &str = "
 pub(super) const FIND: &str = "
     SELECT item.ordinal - 1, message.state::bigint, message.claim,
         message.claim >> 38 IN (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp()),
-        message.fingerprint, message.update_time, message.outcome::text
+        message.fingerprint, message.update_time, message.outcome::text, message.runs
     FROM unnest($1::text[], $2::text[], $3::text[]) WITH ORDINALITY AS item (page_id, bulk_id, id, ordinal)
     JOIN ledger_message AS message
         ON message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id";
 
-/// Pages, bulks, ids, ordinals, the claims to take over from; the number of the first claim, the claims' time.
+/// Pages, bulks, ids, ordinals, the claims to take over from; the number of the first claim, the claims' time; runs.
 pub(super) const RECLAIM: &str = "
-    UPDATE ledger_message AS message SET state = 4, claim = $6 + item.ordinal, claim_time = $7, update_time = $7
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
-        AS item (page_id, bulk_id, id, ordinal, claim)
+    UPDATE ledger_message AS message SET state = 4, claim = $6 + item.ordinal, claim_time = $7, update_time = $7,
+        runs = item.runs
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $8::bytea[])
+        AS item (page_id, bulk_id, id, ordinal, claim, runs)
     WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
         AND message.claim = item.claim AND message.state IN (0, 3, 4)
     RETURNING item.ordinal";
@@ -65,7 +67,7 @@ pub(super) const RELEASE_CLAIMED: &str = "
 
 /// Parameters as in [`RELEASE_CLAIMED`].
 pub(super) const RELEASE_RECLAIMED: &str = "
-    UPDATE ledger_message AS message SET state = 3
+    UPDATE ledger_message AS message SET state = 3, runs = substr(runs, 1, octet_length(runs) - 8)
     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) AS item (page_id, bulk_id, id, claim)
     WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
         AND message.claim = item.claim AND message.state = 4";

@@ -1,13 +1,13 @@
 //! The SQL that SQLite gets. A group of rows comes as JSON from `super::json`.
 
-/// `item`s by the text of their ids, each of which shares a `head` with others; which parameter they are in comes first.
+/// `item`s by the text of their ids, each of which shares a `head` (page, bulk, runs) with others; which parameter they are in comes first.
 /// The `jsonb` functions spare SQLite turning the inner JSON into text and back.
 macro_rules! over_ids {
     ($rows:literal, $statement:literal) => {
         concat!(
             "WITH head AS MATERIALIZED (
                 SELECT value->'$[0]'->>0 AS page_id, value->'$[0]'->>1 AS bulk_id,
-                    jsonb_extract(value, '$[1]') AS items
+                    unhex(value->'$[0]'->>2) AS runs, jsonb_extract(value, '$[1]') AS items
                 FROM jsonb_each(",
             $rows,
             ")) ",
@@ -21,7 +21,7 @@ macro_rules! over_ids {
 ///
 /// 1. What is recorded: rows `state, time`, claim → outcome.
 /// 2. What is released: claims.
-/// 3. What is claimed: rows `page_id, bulk_id`, id → fingerprint as 32 hexadecimal digits, and an ordinal.
+/// 3. What is claimed: rows `page_id, bulk_id, runs`, id → fingerprint as 32 hexadecimal digits, and an ordinal.
 /// 4. The number of the first claim, and 5. the claims' time.
 ///
 /// `OR FAIL` spares SQLite keeping what a statement has changed: if one fails, the transaction is rolled back anyway. The
@@ -35,12 +35,13 @@ pub(super) const WRITE: &str = concat!(
     FROM head JOIN json_each(head.items) AS item
     WHERE ledger_message.claim = CAST(item.key AS INTEGER) AND ledger_message.state IN (0, 4);
     DELETE FROM ledger_message WHERE claim IN (SELECT value FROM json_each($2)) AND state = 0;
-    UPDATE ledger_message SET state = 3 WHERE claim IN (SELECT value FROM json_each($2)) AND state = 4;",
+    UPDATE ledger_message SET state = 3, runs = substr(runs, 1, length(runs) - 8)
+    WHERE claim IN (SELECT value FROM json_each($2)) AND state = 4;",
     over_ids!(
         "$3",
         "INSERT OR FAIL INTO ledger_message
-            (claim, page_id, bulk_id, id, fingerprint, state, claim_time, update_time)
-        SELECT $4 + substr(item.value, 33), page_id, bulk_id, item.key, unhex(substr(item.value, 1, 32)), 0, $5, $5
+            (claim, page_id, bulk_id, id, fingerprint, state, claim_time, update_time, runs)
+        SELECT $4 + substr(item.value, 33), page_id, bulk_id, item.key, unhex(substr(item.value, 1, 32)), 0, $5, $5, runs
         FROM head CROSS JOIN json_each(head.items) AS item
         WHERE true
         ON CONFLICT (page_id, bulk_id, id) DO NOTHING;"
@@ -49,23 +50,23 @@ pub(super) const WRITE: &str = concat!(
     COMMIT"
 );
 
-/// Rows `page_id, bulk_id`, id → ordinal.
+/// Rows `page_id, bulk_id, runs`, id → ordinal.
 pub(super) const FIND: &str = over_ids!(
     "$1",
-    "SELECT item.value, message.state, message.claim, fingerprint, update_time, outcome
+    "SELECT item.value, message.state, message.claim, fingerprint, update_time, outcome, message.runs
     FROM head CROSS JOIN json_each(head.items) AS item CROSS JOIN ledger_message AS message
     WHERE message.page_id = head.page_id AND message.bulk_id = head.bulk_id AND message.id = item.key"
 );
 
-/// Rows `page_id, bulk_id`, id → ordinal; the number of the first claim, the claims' time. The rows exist.
+/// Rows `page_id, bulk_id, runs`, id → ordinal; the number of the first claim, the claims' time. The rows exist.
 pub(super) const RECLAIM: &str = over_ids!(
     "$1",
-    "INSERT INTO ledger_message (claim, page_id, bulk_id, id, fingerprint, state, claim_time, update_time)
-    SELECT $2 + item.value, page_id, bulk_id, item.key, x'', 4, $3, $3
+    "INSERT INTO ledger_message (claim, page_id, bulk_id, id, fingerprint, state, claim_time, update_time, runs)
+    SELECT $2 + item.value, page_id, bulk_id, item.key, x'', 4, $3, $3, runs
     FROM head CROSS JOIN json_each(head.items) AS item
     WHERE true
     ON CONFLICT (page_id, bulk_id, id) DO UPDATE SET claim = excluded.claim, state = excluded.state,
-        claim_time = excluded.claim_time, update_time = excluded.update_time"
+        claim_time = excluded.claim_time, update_time = excluded.update_time, runs = excluded.runs"
 );
 
 /// `page_id, bulk_id`, this process's first claim.

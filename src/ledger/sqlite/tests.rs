@@ -18,7 +18,7 @@ async fn store() -> (tempfile::TempDir, SqliteStore) {
 
 fn claims(ids: std::ops::Range<u32>) -> Vec<Claim> {
     let key = |id: u32| Key { page_id: "page".into(), bulk_id: "bulk".into(), id: id.to_string().into() };
-    ids.map(|id| Claim { key: key(id), fingerprint: [1; 16], resend_unknown: false }).collect()
+    ids.map(|id| Claim { key: key(id), fingerprint: [1; 16], resend: None }).collect()
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::error::{Outcome, Reason};
-use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, Ticket};
+use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, RunId, Ticket};
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::Row;
 use crate::ledger::{Ledger, Options};
@@ -107,7 +107,7 @@ impl Test {
 
 fn claim(id: &str) -> Claim {
     let key = Key { page_id: "page".into(), bulk_id: "bulk".into(), id: id.into() };
-    Claim { key, fingerprint: [1; 16], resend_unknown: true }
+    Claim { key, fingerprint: [1; 16], resend: Some(RunId::of("run")) }
 }
 
 fn failed() -> Outcome {
@@ -130,7 +130,7 @@ async fn claims_whose_commit_got_no_answer_are_released() {
     test.ledger.settle(vec![Settlement::new(first, &Outcome::unknown("no answer"))]).await.unwrap();
     test.next(Mishap::AnswerLost);
     test.ledger.claim(vec![claim("a")]).await.unwrap_err();
-    let ask = Claim { resend_unknown: false, ..claim("a") };
+    let ask = Claim { resend: None, ..claim("a") };
     test.ledger.readiness().wait_for(|is_ready| *is_ready).await.unwrap();
     let found = test.ledger.claim(vec![ask]).await.unwrap().remove(0);
     assert!(matches!(found, Claimed::Settled(Outcome::Unknown(_))), "as unknown as before: {found:?}");
