@@ -188,6 +188,24 @@ def test_one_client_has_a_thousand_calls_at_a_time() -> None:
     asyncio.run(run())
 
 
+def test_each_client_has_a_connection_of_its_own() -> None:
+    """Or further ones would not carry more calls."""
+    peers = set()
+
+    def answer(_: m.SendTextMessageRequest, context: grpc.ServicerContext) -> m.SendTextMessageResponse:
+        peers.add(context.peer())
+        return m.SendTextMessageResponse()
+
+    handler = grpc.unary_unary_rpc_method_handler(
+        answer, m.SendTextMessageRequest.FromString, m.SendTextMessageResponse.SerializeToString
+    )
+    with serving("SendTextMessage", handler) as address:
+        with m.MessengerClient.connect(address) as one, m.MessengerClient.connect(address) as other:
+            for client in (one, other):
+                client.send_text_message(m.SendTextMessageRequest())
+    assert len(peers) == 2
+
+
 def test_a_callers_own_names_stay() -> None:
     start = m.BulkStart(bulk_id="sale", run_id="again")
     with m.MessengerClient.connect("127.0.0.1:1") as client:

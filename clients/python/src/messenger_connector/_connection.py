@@ -61,6 +61,8 @@ OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.initial_reconnect_backoff_ms", 200),
     ("grpc.min_reconnect_backoff_ms", 200),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Clients of one address would share a connection, and with it the service's limit of calls.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.primary_user_agent", "messenger-connector-python/0.1.0"),
 ]
 
