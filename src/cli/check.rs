@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use futures_util::{StreamExt, stream};
+use messenger_connector_client::MessengerError;
 
 use super::{failure, print};
 use crate::api::status;
@@ -43,7 +44,7 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
 
 /// What the page's token is good for, or why it is not.
 async fn probe(graph: &Client, page: &Page) -> Result<String, String> {
-    let described = |error| failure::describe_error(&status::send_error(error));
+    let described = |error| failure::describe(&MessengerError::from(status::status(error)));
     let probed = graph.probe(page).await.map_err(described)?;
     if page.id != PAGE_ID_ME && page.id != probed.id {
         return Err(format!("the token is of another page: {} {}", probed.id, probed.name));

@@ -83,7 +83,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let drain = CancellationToken::new();
     let service = tokio::spawn(server.serve(drain.clone().cancelled_owned()));
     eprintln!("sandbox: {graph_url}, service: {}, audience: {}", connect.address, plan.audience_name());
-    let finished = bulk::send_plan(connect.client().await?, &plan, stop).await?;
+    let finished = bulk::send_plan(&connect.client()?, &plan, stop).await?;
     drain.cancel();
     service.await??;
     let state = sandbox_state(&graph_url).await?;

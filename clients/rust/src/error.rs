@@ -66,6 +66,18 @@ impl MessengerError {
             request_id: String::new(),
         }
     }
+
+    /// The contract's error: the reason of a stream's end, as that of its items.
+    pub(crate) fn to_send_error(&self) -> v1::SendError {
+        v1::SendError {
+            reason: self.reason.into(),
+            message: self.message.clone(),
+            retryable: self.retryable,
+            retry_after: self.retry_after.and_then(|wait| wait.try_into().ok()),
+            graph: self.graph.as_deref().cloned(),
+            violations: self.violations.clone(),
+        }
+    }
 }
 
 impl From<Status> for MessengerError {

@@ -28,11 +28,14 @@
 
 mod bulk;
 mod client;
+mod connection;
 mod conversions;
 mod error;
+mod health;
 
-pub use bulk::BulkResults;
-pub use client::{MessengerClient, Options, Tls};
+pub use bulk::{BulkEvent, BulkResults, Fate};
+pub use client::MessengerClient;
+pub use connection::{Options, Tls};
 pub use conversions::variables;
 pub use error::MessengerError;
 /// Sources of bulks, such as [`stream::iter`].

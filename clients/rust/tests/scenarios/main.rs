@@ -6,8 +6,10 @@
 mod bulks;
 mod calls;
 mod client;
+mod connections;
 mod contract;
 mod in_progress;
+mod raw_service;
 mod scenario;
 mod service;
 
@@ -41,7 +43,13 @@ fn main() {
         client::a_further_try_goes_to_the_next_address,
         client::an_item_that_fits_into_no_message_is_rejected,
         client::a_dropped_bulk_is_cancelled_at_the_service,
+        client::a_stopped_bulk_ends_with_the_results_of_what_was_taken,
         client::what_a_draining_service_did_not_send_is_sent_again,
+        client::a_service_tells_its_health,
+        connections::what_a_broken_try_began_is_waited_for,
+        connections::as_many_connections_are_made_as_calls_need,
+        connections::a_start_that_is_not_answered_is_made_anew,
+        connections::a_bulk_without_a_service_can_be_stopped,
         in_progress::an_item_in_progress_holds_up_no_other,
         in_progress::a_stream_with_nothing_but_items_in_progress_ends,
     ];
