@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -204,6 +206,34 @@ def test_each_client_has_a_connection_of_its_own() -> None:
             for client in (one, other):
                 client.send_text_message(m.SendTextMessageRequest())
     assert len(peers) == 2
+
+
+def test_a_slow_connection_is_waited_for() -> None:
+    """Over it everything takes a second to come back."""
+    handler = grpc.unary_unary_rpc_method_handler(
+        lambda _, __: m.SendTextMessageResponse(),
+        m.SendTextMessageRequest.FromString,
+        m.SendTextMessageResponse.SerializeToString,
+    )
+
+    def relay(source: socket.socket, target: socket.socket, delay: float) -> None:
+        with contextlib.suppress(OSError):
+            while some := source.recv(65536):
+                time.sleep(delay)
+                target.sendall(some)
+
+    def accept(listener: socket.socket, address: str) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = listener.accept()
+                server = socket.create_connection(("127.0.0.1", int(address.split(":")[1])))
+                threading.Thread(target=relay, args=(client, server, 0), daemon=True).start()
+                threading.Thread(target=relay, args=(server, client, 1), daemon=True).start()
+
+    with serving("SendTextMessage", handler) as address, socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=accept, args=(listener, address), daemon=True).start()
+        with m.MessengerClient.connect(f"127.0.0.1:{listener.getsockname()[1]}") as client:
+            client.send_text_message(m.SendTextMessageRequest())
 
 
 def test_a_callers_own_names_stay() -> None:

@@ -59,7 +59,8 @@ OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.keepalive_timeout_ms", 20_000),
     # A service that comes back is found within seconds.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # How long a connection may take; it does not put off the next attempt.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
     # Clients of one address would share a connection, and with it the service's limit of calls.
     ("grpc.use_local_subchannel_pool", 1),
