@@ -164,7 +164,7 @@ func resend() *messengerv1.BulkStart {
 func TestAllStreamsAreOfOneRun(t *testing.T) {
 	t.Parallel()
 	service := &streams{}
-	options := Options{Timeout: time.Second, ReconnectTimeout: 30 * time.Second}
+	options := Options{Timeout: 3 * time.Second, ReconnectTimeout: 30 * time.Second}
 	items := slices.Values([]*messengerv1.BulkItem{itemTo("1")})
 	run := connectTo(t, listen(t, service), options).SendBulk(t.Context(), resend(), items)
 	for result, err := range run.Results() {

@@ -149,7 +149,7 @@ Run = Callable[[str, float], tuple[list[str], str, str]]
 def test_all_streams_are_of_one_run(run: Run) -> None:
     service = Streams(is_silent=False)
     with service.serving() as address:
-        results, bulk_id, run_id = run(address, 1.0)
+        results, bulk_id, run_id = run(address, 3.0)
     assert results == ["a"]
     assert len(service.starts) > 2, "one that is never accepted does not hold the client"
     assert all(start == service.starts[0] for start in service.starts)

@@ -124,7 +124,7 @@ const resend = { onUnknown: BulkStart_OnUnknown.RESEND };
 test("all streams are of one run, and one that is never accepted does not hold it", TIMEOUT, async () => {
   const service = new Streams();
   await service.serving(async (address) => {
-    const client = MessengerClient.connect(address, { timeoutMs: 1_000 });
+    const client = MessengerClient.connect(address, { timeoutMs: 3_000 });
     const run = client.sendBulk(resend, [{ itemId: "a" }], { reconnectTimeoutMs: 30_000 });
     const ids: string[] = [];
     for await (const { itemId } of run) {

@@ -205,7 +205,7 @@ final class TriesTest {
     serving(
         service,
         builder -> {
-          try (MessengerClient client = builder.timeout(Duration.ofSeconds(1)).connect();
+          try (MessengerClient client = builder.timeout(Duration.ofSeconds(3)).connect();
               BulkResults results =
                   client.sendBulk(RESEND, Stream.of(BulkResultsTest.itemTo("1")))) {
             assertEquals("1", results.next().getItemId());
