@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use secrecy::SecretString;
 
 pub use lifecycle::LifecycleOptions;
@@ -17,6 +17,7 @@ pub use security::SecurityOptions;
 pub use telemetry::{AdminListen, TelemetryOptions};
 
 use crate::callers::Callers;
+use crate::graph::address::Address;
 use crate::ledger;
 use crate::limits::BULK_IN_FLIGHT_DEFAULT;
 use crate::pages::{
@@ -39,6 +40,10 @@ pub struct ServeOptions {
         value_name = "URL"
     )]
     pub graph_url: String,
+
+    /// PEM file of authorities to trust, beside the system's, for a Graph host over TLS
+    #[arg(long, env = "CONNECTOR_GRAPH_TLS_CA", value_name = "FILE")]
+    pub graph_tls_ca: Option<PathBuf>,
 
     /// TOML file of pages; watched, so that a rotated token is live without a restart
     #[arg(long, env = "CONNECTOR_PAGES", value_name = "FILE")]
@@ -125,12 +130,7 @@ impl ServeOptions {
     pub fn check(&self) -> anyhow::Result<()> {
         self.security.check(self.listen)?;
         self.telemetry.check()?;
-        let url = url::Url::parse(&self.graph_url).context("--graph-url")?;
-        ensure!(
-            matches!(url.scheme(), "http" | "https") && url.has_host(),
-            "--graph-url must look like https://graph.facebook.com"
-        );
-        Ok(())
+        Address::parse(&self.graph_url).map(drop).context("--graph-url")
     }
 
     /// Where the pages come from.

@@ -6,64 +6,77 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
-/// Why a message was not sent, or why its outcome is not known. The contract documents each value
-/// (`proto/messenger/v1/error.proto`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)] // one-to-one with the documented ErrorReason of the contract
-pub enum Reason {
-    InvalidArgument,
-    RequestIdReused,
-    RequestInProgress,
-    Unauthenticated,
-    PermissionDenied,
-    PageNotFound,
-    PageTokenInvalid,
-    PagePermissionMissing,
-    PageRestricted,
-    OutsideWindow,
-    RecipientUnavailable,
-    ThreadControlledElsewhere,
-    RecipientNotFound,
-    AttachmentNotFound,
-    RateLimited,
-    GraphUnavailable,
-    OutcomeUnknown,
-    GraphRejected,
-    Draining,
-    LedgerUnavailable,
-    Expired,
-    Internal,
-    BulkNotFound,
+use crate::limits::VIOLATIONS_MAX;
+
+/// What a reason means for the message's id. The record in the ledger and what the contract calls `retryable` both
+/// follow from it, so that nothing on record can claim to be retryable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Surely not sent and not on record; the same message may succeed by itself, later or elsewhere.
+    Retryable,
+    /// Surely not sent and not on record; the same message may succeed after somebody has acted.
+    Released,
+    /// Refused for good: on record if Graph refused it.
+    Failed,
+    /// Maybe sent: on record, and never sent again unless the caller decides so.
+    Unknown,
+}
+
+/// The one table from reasons to fates.
+macro_rules! reasons {
+    ($($reason:ident => $fate:ident,)*) => {
+        /// Why a message was not sent, or why its outcome is not known. The contract documents each value
+        /// (`proto/messenger/v1/error.proto`).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[allow(missing_docs)] // one-to-one with the documented ErrorReason of the contract
+        pub enum Reason {
+            $($reason,)*
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$reason),*];
+
+            /// What it means for the message's id.
+            pub fn fate(self) -> Fate {
+                match self {
+                    $(Self::$reason => Fate::$fate,)*
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    InvalidArgument => Failed,
+    RequestIdReused => Released,
+    RequestInProgress => Retryable,
+    Unauthenticated => Released,
+    PermissionDenied => Released,
+    PageNotFound => Released,
+    PageTokenInvalid => Released,
+    PagePermissionMissing => Released,
+    PageRestricted => Released,
+    OutsideWindow => Failed,
+    RecipientUnavailable => Failed,
+    ThreadControlledElsewhere => Retryable,
+    RecipientNotFound => Failed,
+    AttachmentNotFound => Failed,
+    RateLimited => Retryable,
+    GraphUnavailable => Retryable,
+    OutcomeUnknown => Unknown,
+    GraphRejected => Failed,
+    Draining => Retryable,
+    LedgerUnavailable => Retryable,
+    Expired => Retryable,
+    Internal => Released,
+    BulkNotFound => Released,
 }
 
 impl Reason {
-    /// True if the same message, sent again unchanged, may succeed and cannot be delivered twice.
+    /// True if the same message, sent again unchanged and with the same id, may succeed and cannot be delivered twice.
     pub fn is_retryable(self) -> bool {
-        match self {
-            Self::RequestInProgress
-            | Self::ThreadControlledElsewhere
-            | Self::RateLimited
-            | Self::GraphUnavailable
-            | Self::Draining
-            | Self::LedgerUnavailable
-            | Self::Expired => true,
-            Self::InvalidArgument
-            | Self::RequestIdReused
-            | Self::Unauthenticated
-            | Self::PermissionDenied
-            | Self::PageNotFound
-            | Self::PageTokenInvalid
-            | Self::PagePermissionMissing
-            | Self::PageRestricted
-            | Self::OutsideWindow
-            | Self::RecipientUnavailable
-            | Self::RecipientNotFound
-            | Self::AttachmentNotFound
-            | Self::OutcomeUnknown
-            | Self::GraphRejected
-            | Self::BulkNotFound
-            | Self::Internal => false,
-        }
+        self.fate() == Fate::Retryable
     }
 }
 
@@ -81,9 +94,14 @@ pub struct Violation {
 pub struct Violations(Vec<Violation>);
 
 impl Violations {
-    /// Notes that `field` breaks a rule.
+    /// Notes that `field` breaks a rule. What is beyond [`VIOLATIONS_MAX`] is counted, and not told.
     pub fn add(&mut self, field: impl fmt::Display, description: impl Into<String>) {
-        self.0.push(Violation { field: field.to_string(), description: description.into() });
+        let violation = if self.0.len() < VIOLATIONS_MAX {
+            Violation { field: field.to_string(), description: description.into() }
+        } else {
+            Violation { field: String::new(), description: String::new() }
+        };
+        self.0.push(violation);
     }
 
     /// How many rules are broken so far.
@@ -209,6 +227,24 @@ impl Outcome {
         Self::Unknown(SendError::new(Reason::OutcomeUnknown, message))
     }
 
+    /// The end of a message that Graph did not take, in the state that its reason has.
+    pub fn refused(error: SendError) -> Self {
+        match error.reason.fate() {
+            Fate::Failed => Self::Failed(error),
+            Fate::Unknown => Self::Unknown(error),
+            Fate::Retryable | Fate::Released => Self::NotSent(error),
+        }
+    }
+
+    /// True if the ledger keeps it, so that the same id gets it again.
+    pub fn is_recorded(&self) -> bool {
+        match self {
+            Self::Sent(_) => true,
+            Self::Failed(error) | Self::Unknown(error) => !error.reason.is_retryable(),
+            Self::Rejected(_) | Self::NotSent(_) => false,
+        }
+    }
+
     /// The receipt, or the error whatever the state.
     pub fn into_result(self) -> Result<Receipt, SendError> {
         match self {
@@ -216,6 +252,30 @@ impl Outcome {
             Self::Rejected(error) | Self::Failed(error) | Self::Unknown(error) | Self::NotSent(error) => {
                 Err(error)
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_outcome_is_recorded_and_retryable() {
+        for reason in Reason::ALL {
+            let error = || SendError::new(*reason, "x");
+            let refused = Outcome::refused(error());
+            let outcomes = [
+                Outcome::Rejected(error()),
+                Outcome::Failed(error()),
+                Outcome::Unknown(error()),
+                Outcome::NotSent(error()),
+            ];
+            for outcome in outcomes.iter().chain([&refused]) {
+                assert!(!(outcome.is_recorded() && reason.is_retryable()), "{outcome:?}");
+            }
+            let is_kept = matches!(reason.fate(), Fate::Failed | Fate::Unknown);
+            assert_eq!(refused.is_recorded(), is_kept, "{reason:?}");
         }
     }
 }

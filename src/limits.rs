@@ -25,7 +25,8 @@ pub const IMAGE_GRID_IMAGES_MIN: usize = 2;
 /// Most images of an image_grid template.
 pub const IMAGE_GRID_IMAGES_MAX: usize = 6;
 
-/// Characters of a `request_id`, `bulk_id` or `item_id`: room for two UUIDs and a name.
+/// Characters of a `request_id`, `bulk_id` or `item_id`: room for two UUIDs and a name. A longer `item_id` is refused,
+/// and told back cut to this.
 pub const ID_LENGTH_MAX: usize = 128;
 
 /// Violations that an error names; a last one counts the rest. More would not fit into the 8 KiB of trailers
@@ -36,6 +37,16 @@ pub const ERROR_DETAILS_BYTES_MAX: usize = 4 * 1024;
 
 /// Bytes of one gRPC message in either direction; gRPC's own default, which all clients share.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Bytes of one message of a health check, which anybody may make.
+pub const PROBE_BYTES_MAX: usize = 4 * 1024;
+/// KiB of one unary request, and of one item of a bulk: ten times what a message with its variables has in practice.
+pub const UNARY_REQUEST_KIB_MAX: usize = 1024;
+/// The same in bytes.
+pub const UNARY_REQUEST_BYTES_MAX: usize = UNARY_REQUEST_KIB_MAX * 1024;
+/// Bytes of a request that each call may have here undecoded, whatever the others have: with 2,000 calls 32 MiB.
+pub const REQUEST_BYTES_OF_EACH: usize = 16 * 1024;
+/// Bytes of larger requests that the calls of one caller may have here together: eight of the largest frames.
+pub const REQUEST_BYTES_OF_CALLER: usize = 32 * 1024 * 1024;
 /// Streams that one connection may have open.
 pub const CONNECTION_STREAMS_MAX: u32 = 100;
 /// Flow-control window of one stream, in bytes: about 6,500 items of 200 bytes a second at 50 ms round trip.
@@ -78,8 +89,14 @@ pub const BULK_ITEMS_OF_EACH: usize = 100;
 /// Items beyond these that all bulk streams of this process may hold together: about 100 MiB, also if nobody reads their
 /// results.
 pub const BULK_ITEMS_SHARED: usize = 100_000;
+/// How long a bulk stream may take to send its start.
+pub const BULK_START_TIMEOUT: Duration = Duration::from_secs(10);
+/// Items of one frame: the contract says some hundred. A frame is held until its last item has found room.
+pub const ITEMS_PER_FRAME_MAX: usize = 50_000;
 /// Item results that one frame carries at most: about 100 KiB.
 pub const RESULTS_PER_FRAME_MAX: usize = 500;
+/// Bytes of one frame of results: far less than [`GRPC_MESSAGE_BYTES_MAX`], whatever the errors in it say.
+pub const RESULTS_FRAME_BYTES_MAX: usize = 1024 * 1024;
 /// Unary messages of one page that may wait; more are refused with RATE_LIMITED.
 pub const UNARY_QUEUED_MAX: usize = 10_000;
 /// Graph calls of each kind of message that one page may have in flight. At 100 ms of Graph latency, 64 batches of 50 are
@@ -93,6 +110,25 @@ pub const PAGE_CALLS_UNARY_RESERVED: usize = 8;
 
 /// How long to wait for a TCP and TLS connection to Graph.
 pub const GRAPH_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// HTTP/2 connections to Graph that take calls; with the streams of each, 10,000 calls in flight.
+pub const GRAPH_CONNECTIONS_MAX: usize = 100;
+/// Calls that one HTTP/2 connection to Graph carries at a time, if Graph does not allow fewer: what most servers allow.
+pub const GRAPH_STREAMS_MAX: usize = 100;
+/// Flow-control window of one answer of Graph, in bytes: more than a batch of 50 answers with headers has.
+pub const GRAPH_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Flow-control window of one connection to Graph, in bytes: every answer is read as it comes, so that a part of
+/// `GRAPH_STREAMS_MAX` streams suffices.
+pub const GRAPH_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// How long an HTTP/2 connection may be silent while calls wait on it, until it is asked for a sign of life.
+pub const GRAPH_PING_INTERVAL: Duration = Duration::from_secs(4);
+/// How long it may take for the sign. With the interval this is what a connection that hangs costs.
+pub const GRAPH_PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a connection to Graph may be idle and still be used again, if nothing shorter is known of the other side.
+/// Most servers and load balancers keep idle ones for a minute or longer.
+pub const GRAPH_IDLE_MAX: Duration = Duration::from_secs(30);
+/// How long it counts that the other side closed a connection after a shorter time: longer than `GRAPH_IDLE_MAX`, so that
+/// spare connections show it anew before it is forgotten.
+pub const GRAPH_IDLE_MEMORY: Duration = Duration::from_secs(60);
 /// How long to wait for Graph's answer.
 pub const GRAPH_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for the answer to a media message: Graph fetches the media first, for up to 75 seconds.
@@ -136,6 +172,15 @@ pub const TEMPLATE_OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// tags in it passes, a loop inside that loop does not. A step takes some tens of nanoseconds, so the budget
 /// is also a bound on time: 10 to 30 ms.
 pub const TEMPLATE_STEPS_MAX: u64 = 500_000;
+
+/// Steps of one message, all of its texts together, and one for each value of aligned arrays: two renderings as long as
+/// one may be.
+pub const MESSAGE_STEPS_MAX: u64 = 2 * TEMPLATE_STEPS_MAX;
+/// Steps that a message may take where it comes in: some tenths of a millisecond. One that takes more, and one whose
+/// request has more bytes than [`LIGHT_REQUEST_BYTES_MAX`], is made on the threads for heavy work.
+pub const LIGHT_STEPS_MAX: u64 = 5_000;
+/// Bytes of a request whose message is made where it comes in: some thousand values, or tens of KiB once decoded.
+pub const LIGHT_REQUEST_BYTES_MAX: usize = 8 * 1024;
 
 /// Bytes of text that count as one step.
 pub const TEMPLATE_BYTES_PER_STEP: usize = 32;
@@ -202,6 +247,10 @@ pub const CIRCUIT_PAUSE_MAX: Duration = Duration::from_secs(30);
 pub const PAUSE_FIRST: Duration = Duration::from_secs(1);
 /// Longest pause of a page that Graph throttles.
 pub const PAUSE_MAX: Duration = Duration::from_secs(60);
+/// Longest pause of such a page if Graph says how long: a message goes to see in between, in case it errs.
+pub const PAUSE_TOLD_MAX: Duration = Duration::from_secs(5 * 60);
+/// Refusals in a row, each to somebody else, that may be about a message or about the page: then they are about the page.
+pub const SUSPECTED_IN_A_ROW: usize = 10;
 /// How long a suspended page waits before its token is tried again; twice as long each time.
 pub const PROBE_FIRST: Duration = Duration::from_secs(5);
 /// Longest of these waits.
@@ -210,6 +259,9 @@ pub const PROBE_MAX: Duration = Duration::from_secs(15 * 60);
 pub const SUSPENDED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Attempts of one message that was surely not sent.
 pub const ATTEMPTS_MAX: u32 = 5;
+/// Attempts of one message that Graph throttles again and again, while its page pauses in between: seven minutes at the
+/// pauses that Graph does not name. Other messages are tried before it.
+pub const THROTTLED_ATTEMPTS_MAX: u32 = 12;
 /// Longest pause before the second attempt of a message; twice as long each time.
 pub const RETRY_FIRST: Duration = Duration::from_millis(400);
 /// Longest of these pauses.
@@ -224,6 +276,8 @@ pub const USAGE_SLOW_PERCENT: f64 = 80.0;
 pub const USAGE_MEMORY: Duration = Duration::from_secs(30);
 /// How often waiting messages are looked through for those past their deadline, at most.
 pub const EXPIRY_INTERVAL_MIN: Duration = Duration::from_millis(10);
+/// How much longer the wait is for each message to look through, which takes a hundredth of this.
+pub const EXPIRY_INTERVAL_PER_MESSAGE: Duration = Duration::from_micros(10);
 
 /// How long a replica may use its share of a page's rate after it last asked. When it dies, the others have the whole
 /// rate after this and one more interval.
@@ -232,5 +286,7 @@ pub const SHARE_LEASE: Duration = Duration::from_secs(3);
 pub const SHARE_IDLE: Duration = Duration::from_secs(10 * 60);
 /// How often a replica asks for its shares.
 pub const SHARE_INTERVAL: Duration = Duration::from_millis(500);
+/// How long it lets pass between two asks, however many messages wait for a share.
+pub const SHARE_INTERVAL_MIN: Duration = Duration::from_millis(20);
 /// How long a replica waits for them.
 pub const SHARE_TIMEOUT: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! A message that may be sent: every rule about it has been checked by the time it exists.
 //!
-//! `api/convert.rs` builds these from protobuf, `graph/request.rs` writes them as Graph JSON.
+//! `api/convert` builds these from protobuf, `graph/request.rs` writes them as Graph JSON.
 
 mod json;
 mod quick_reply;
@@ -141,13 +141,6 @@ impl Options {
     }
 }
 
-impl Message {
-    /// Checks the rules that span options and action. `options_field` is the path of the options.
-    pub fn check(&self, options_field: &dyn fmt::Display, violations: &mut Violations) {
-        check_together(&self.options, &self.action, options_field, violations);
-    }
-}
-
 /// The rules that span options and action.
 pub fn check_together(
     options: &Options,
@@ -187,6 +180,32 @@ impl fmt::Debug for Action {
             Self::SenderAction(_) => "SenderAction",
             Self::Template { .. } => "Template(redacted)",
         })
+    }
+}
+
+impl Action {
+    /// Bytes of its texts: about what it takes of memory.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Text { text, extras } => text.0.len() + extras.bytes(),
+            Self::Media { media, extras } => {
+                let source = match &media.source {
+                    MediaSource::Url { url, .. } => url.len(),
+                    MediaSource::AttachmentId(id) => id.len(),
+                };
+                source + extras.bytes()
+            }
+            Self::SenderAction(_) => 0,
+            Self::Template { template, extras } => template.json().len() + extras.bytes(),
+        }
+    }
+}
+
+impl Extras {
+    fn bytes(&self) -> usize {
+        let of = |reply: &QuickReply| reply.title.len() + reply.payload.len() + reply.image_url.len();
+        let quick_replies: usize = self.quick_replies.iter().map(of).sum();
+        quick_replies + self.metadata.len() + self.reply_to_message_id.len()
     }
 }
 

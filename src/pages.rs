@@ -43,6 +43,18 @@ pub struct Page {
     pub media_rate_per_second: u32,
 }
 
+/// The first 8 bytes of the SHA-256 of a page's token: tells it from others, and tells nothing else of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenDigest(pub [u8; 8]);
+
+#[cfg(test)]
+impl TokenDigest {
+    /// Tells one made-up token from others.
+    pub(crate) const fn of_sample(number: u8) -> Self {
+        Self([number; 8])
+    }
+}
+
 /// Where the pages come from.
 #[derive(Clone, Debug)]
 pub enum Source {
@@ -167,12 +179,12 @@ impl Page {
         Ok(page)
     }
 
-    /// Tells this page's token from others, and tells nothing else of it.
-    pub fn token_digest(&self) -> [u8; 8] {
+    /// Tells this page's token from others.
+    pub fn token_digest(&self) -> TokenDigest {
         let digest: [u8; 32] = Sha256::digest(self.access_token.expose_secret()).into();
         let mut first = [0; 8];
         first.copy_from_slice(&digest[..8]);
-        first
+        TokenDigest(first)
     }
 
     fn check(&self) -> anyhow::Result<()> {

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use http::{Extensions, HeaderMap, header};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tonic::Request;
 
+use super::heavy::HeavyTurn;
+use super::intake::{ByteBudget, over_limit};
 use crate::callers::{Callers, Scope};
 use crate::error::{Reason, SendError};
 use crate::pages::{Page, Pages};
@@ -50,6 +51,8 @@ pub struct Auth {
 struct Load {
     streams: Arc<Semaphore>,
     requests: Arc<Semaphore>,
+    bytes: ByteBudget,
+    heavy: HeavyTurn,
 }
 
 /// Who makes a call.
@@ -109,6 +112,8 @@ impl Auth {
         let load = Arc::new(Load {
             streams: Arc::new(Semaphore::new(self.limits.streams)),
             requests: Arc::new(Semaphore::new(self.limits.requests_in_flight)),
+            bytes: ByteBudget::default(),
+            heavy: HeavyTurn::default(),
         });
         loads.insert(name.clone(), load.clone());
         load
@@ -119,6 +124,7 @@ impl Load {
     fn is_in_use(&self, limits: &CallerLimits) -> bool {
         self.streams.available_permits() < limits.streams
             || self.requests.available_permits() < limits.requests_in_flight
+            || !self.bytes.is_unused()
     }
 }
 
@@ -180,6 +186,16 @@ impl Principal {
         )
     }
 
+    /// The caller's turn of heavy work.
+    pub(super) fn heavy(&self) -> &HeavyTurn {
+        &self.load.heavy
+    }
+
+    /// Bytes that the caller's requests may hold.
+    pub(super) fn bytes(&self) -> ByteBudget {
+        self.load.bytes.clone()
+    }
+
     /// Room for one bulk stream, held until the permit is dropped.
     ///
     /// # Errors
@@ -193,10 +209,7 @@ impl Principal {
 }
 
 fn begin(room: &Arc<Semaphore>, message: &'static str) -> Result<OwnedSemaphorePermit, SendError> {
-    room.clone().try_acquire_owned().map_err(|_| SendError {
-        retry_after: Some(Duration::from_secs(1)),
-        ..SendError::new(Reason::RateLimited, message)
-    })
+    room.clone().try_acquire_owned().map_err(|_| over_limit(message))
 }
 
 /// The key that a call carries (RFC 6750), if it carries credentials at all.

@@ -1,61 +1,66 @@
 //! The bulk stream: reads items as long as there is room, writes results as they come.
 //!
-//! One loop owns a stream. An item takes room from when it is read until its result has been handed to the
-//! transport, so a caller who stops reading stops the stream and nothing piles up.
+//! [`stream`] decides, without time and I/O. This file is the shell around it: one task owns the channels, the
+//! transport and the turns that others get.
 
+mod frames;
+mod items;
 mod plan;
-mod room;
+pub mod room;
+pub(crate) mod stream;
 
-use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
+use tonic::codegen::Bytes;
 use tonic::{Status, Streaming};
 use tracing::{Instrument, Span};
+use uuid::Uuid;
 
-use plan::Plan;
+use frames::{Answers, send};
+use items::ItemsFrame;
+use plan::{Made, Plan};
 use room::Room;
-pub use room::SharedRoom;
+use stream::{Admission, End, StreamCore};
 
 use super::auth::Principal;
-use super::fingerprint::Fingerprints;
+use super::context::Context;
+use super::convert::Effort;
 use super::middleware::bug;
-use super::observed;
-use super::pb::send_bulk_messages_request::Frame;
 use super::pb::send_bulk_messages_response::Frame as Answer;
-use super::service::MessengerService;
-use super::{pb, status};
+use super::wire::SendBulkMessagesRequest as Request;
+use super::{observed, pb, status};
 use crate::dispatch::{self, BulkItemId, Queued, Reply, Source};
-use crate::error::{Outcome, Reason, SendError};
+use crate::error::Outcome;
 use crate::ledger::{Claim, Key, ResultsQuery};
-use crate::limits::RESULTS_PER_FRAME_MAX;
+use crate::limits::{LIGHT_REQUEST_BYTES_MAX, LIGHT_STEPS_MAX, RESULTS_PER_FRAME_MAX};
 use crate::telemetry::metrics::Tally;
 use crate::telemetry::traces;
 
 /// Answer frames that may wait for the transport.
 const ANSWERS_WAITING_MAX: usize = 4;
-/// Items that are taken before other tasks get a turn: a fraction of a millisecond.
-const ITEMS_PER_TURN: u64 = 100;
-
-type Answers = mpsc::Sender<Result<pb::SendBulkMessagesResponse, Status>>;
+/// What making an item costs, in steps of a template, beside the steps of its own.
+const STEPS_OF_ITEM: u64 = 50;
+/// Steps that are taken before other tasks get a turn: a fraction of a millisecond. A hundred plain items have them.
+const STEPS_PER_TURN: u64 = LIGHT_STEPS_MAX;
+/// Bytes of a message for which it takes one place more.
+const PLACE_BYTES: usize = 4 * 1024;
 
 /// Runs a bulk in a task of its own, and returns its answers.
-pub fn start(
-    service: MessengerService,
+pub(super) fn start(
+    context: Arc<Context>,
     principal: Principal,
     permit: OwnedSemaphorePermit,
-    requests: Streaming<pb::SendBulkMessagesRequest>,
+    requests: Streaming<Request>,
 ) -> ReceiverStream<Result<pb::SendBulkMessagesResponse, Status>> {
     let (answers, receiver) = mpsc::channel(ANSWERS_WAITING_MAX);
-    let open = service.metrics.stream_opened();
+    let open = context.metrics.stream_opened();
     let stream = async move {
         let _held = (permit, open);
-        let run = AssertUnwindSafe(run(service, &principal, requests, &answers)).catch_unwind();
+        let run = AssertUnwindSafe(run(context, &principal, requests, &answers)).catch_unwind();
         if let Err(end) = run.await.unwrap_or_else(|_| Err(status::status(bug()))) {
             // Fails if the caller has left, who then needs no status.
             drop(answers.send(Err(end)).await);
@@ -66,72 +71,63 @@ pub fn start(
 }
 
 async fn run(
-    service: MessengerService,
+    context: Arc<Context>,
     principal: &Principal,
-    mut requests: Streaming<pb::SendBulkMessagesRequest>,
+    mut requests: Streaming<Request>,
     answers: &Answers,
 ) -> Result<(), Status> {
-    let first = requests.message().await?.and_then(|request| request.frame);
-    let Some(Frame::Start(start)) = first else {
-        return Err(status::protocol_violation("the first frame must be start"));
-    };
-    let mut bulk = Bulk::new(service, principal, *start).map_err(status::status)?;
+    let start = frames::read_start(&context, &mut requests, answers).await?;
+    let _held = frames::hold_start(&start, principal)?;
+    let mut bulk = Bulk::new(context, principal, start).await?;
     bulk.look_for_record().await;
     let accepted = pb::BulkAccepted {
         bulk_id: bulk.bulk_id.to_string(),
-        max_in_flight: i32::try_from(bulk.service.bulk_in_flight_max).unwrap_or(i32::MAX),
+        max_in_flight: i32::try_from(bulk.context.bulk_in_flight_max).unwrap_or(i32::MAX),
     };
     let result = match send(answers, Answer::Accepted(accepted)).await {
         Ok(()) => bulk.pump(requests, answers).await,
         Err(gone) => Err(gone),
     };
     // Drops what still waits if the stream ended early; what was started is finished by its lane.
-    bulk.service.dispatcher.cancel_bulk(&bulk.page_id, bulk.number);
+    bulk.context.dispatcher.cancel_bulk(&bulk.page_id, bulk.number);
     result
-}
-
-async fn send(answers: &Answers, frame: Answer) -> Result<(), Status> {
-    let response = pb::SendBulkMessagesResponse { frame: Some(frame) };
-    answers.send(Ok(response)).await.map_err(|_| Status::cancelled("the caller has left"))
 }
 
 #[derive(Debug)]
 struct Bulk {
-    service: MessengerService,
+    context: Arc<Context>,
+    principal: Principal,
     page_id: Arc<str>,
     bulk_id: Arc<str>,
     number: u64,
     span: Span,
-    /// Items that were taken so far.
+    /// Items that were queued so far.
     items: u64,
-    fingerprints: Fingerprints,
     /// Some of its items are on record.
     has_record: bool,
-    plan: Plan,
-    /// Items of the last frame that have found no room yet, with their index in it.
-    pending: VecDeque<(usize, pb::BulkItem)>,
-    /// How many items carry an id that is in flight: one is sent, each gets the result.
-    in_flight: HashMap<BulkItemId, u64>,
-    room: Room,
-    counts: pb::BulkCounts,
+    plan: Arc<Plan>,
+    core: StreamCore<ItemsFrame>,
     outcome_sender: mpsc::UnboundedSender<(BulkItemId, Outcome)>,
     outcomes: mpsc::UnboundedReceiver<(BulkItemId, Outcome)>,
 }
 
 impl Bulk {
-    fn new(
-        service: MessengerService,
-        principal: &Principal,
-        start: pb::BulkStart,
-    ) -> Result<Self, SendError> {
-        let page = principal.page(&service.pages, &start.page_id)?;
-        let number = service.dispatcher.new_bulk();
-        let bulk_id: Arc<str> = match start.bulk_id.as_str() {
-            "" => made_up_bulk_id(number).into(),
+    async fn new(context: Arc<Context>, principal: &Principal, start: Bytes) -> Result<Self, Status> {
+        let is_light = start.len() <= LIGHT_REQUEST_BYTES_MAX;
+        let opened = move || {
+            let start = frames::decode_start(start)?;
+            let (page_id, bulk_id) = (start.page_id.clone(), start.bulk_id.clone());
+            Plan::new(start).map(|plan| (page_id, bulk_id, plan)).map_err(status::status)
+        };
+        let opened =
+            if is_light { Some(opened()) } else { context.heavy.run(principal.heavy(), opened).await };
+        let (page_id, bulk_id, plan) = opened.unwrap_or_else(|| Err(status::status(bug())))?;
+        let page = principal.page(&context.pages, &page_id).map_err(status::status)?;
+        let number = context.dispatcher.new_bulk();
+        let bulk_id: Arc<str> = match bulk_id.as_str() {
+            "" => Uuid::new_v4().to_string().into(),
             bulk_id => bulk_id.into(),
         };
-        let fingerprints = Fingerprints::of_bulk(&start);
-        let plan = Plan::new(start)?;
         let span = Span::current();
         traces::note_bulk(&span, &page.id, &bulk_id);
         let (outcome_sender, outcomes) = mpsc::unbounded_channel();
@@ -141,128 +137,126 @@ impl Bulk {
             number,
             span,
             items: 0,
-            fingerprints,
             has_record: false,
-            plan,
-            pending: VecDeque::new(),
-            in_flight: HashMap::new(),
-            room: Room::new(service.bulk_in_flight_max, service.bulk_room.clone()),
-            counts: pb::BulkCounts::default(),
+            plan: Arc::new(plan),
+            core: StreamCore::new(Room::new(context.bulk_in_flight_max, context.bulk_room.clone())),
             outcome_sender,
             outcomes,
-            service,
+            principal: principal.clone(),
+            context,
         })
     }
 
     /// Reads and answers until every item has its result.
-    async fn pump(
-        &mut self,
-        mut requests: Streaming<pb::SendBulkMessagesRequest>,
-        answers: &Answers,
-    ) -> Result<(), Status> {
-        let draining = self.service.draining.clone();
-        let mut is_open = true;
+    async fn pump(&mut self, mut requests: Streaming<Request>, answers: &Answers) -> Result<(), Status> {
+        let drain = self.context.drain.clone();
         let mut outcomes = Vec::with_capacity(RESULTS_PER_FRAME_MAX);
         loop {
-            self.admit().await;
-            if draining.is_cancelled() {
-                self.refuse_pending();
-                is_open = false;
+            while let Ok(outcome) = self.outcomes.try_recv() {
+                outcomes.push(outcome);
             }
-            if !is_open && self.pending.is_empty() && self.in_flight.is_empty() && self.outcomes.is_empty() {
-                break;
+            self.settle(outcomes.drain(..));
+            self.write_results(answers).await?;
+            let may_go_on = self.admit().await?;
+            if may_go_on {
+                tokio::task::yield_now().await;
+            }
+            if may_go_on || self.core.has_results() {
+                continue;
+            }
+            match self.core.end() {
+                Some(End::Complete(counts)) => {
+                    let counts = Some(counts.into());
+                    return send(answers, Answer::Summary(pb::BulkSummary { counts })).await;
+                }
+                Some(End::Draining) => return Err(frames::draining()),
+                None => {}
             }
             tokio::select! {
                 count = self.outcomes.recv_many(&mut outcomes, RESULTS_PER_FRAME_MAX) => {
                     debug_assert!(count > 0, "the bulk holds a sender itself");
-                    let results = self.settle(outcomes.drain(..));
-                    send(answers, Answer::Results(pb::BulkResults { results })).await?;
                 }
-                request = requests.message(), if is_open && self.pending.is_empty() => match request? {
-                    None => is_open = false,
-                    Some(request) => self.take(request)?,
+                request = requests.message(), if self.core.wants_frame() => match request? {
+                    None => self.core.half_close(),
+                    Some(request) => self.core.take_frame(frames::items(request)?),
                 },
-                () = draining.cancelled(), if is_open => {}
-                () = answers.closed() => return Err(Status::cancelled("the caller has left")),
+                () = drain.began.cancelled(), if !self.core.is_draining() => self.core.drain(),
+                () = drain.is_over.cancelled(), if self.core.in_flight() > 0 => self.core.give_up(),
+                () = answers.closed() => return Err(frames::caller_left()),
             }
-        }
-        if draining.is_cancelled() {
-            return Err(status::status(SendError {
-                retry_after: Some(Duration::from_secs(1)),
-                ..SendError::new(Reason::Draining, "this replica is shutting down: open the bulk again")
-            }));
-        }
-        send(answers, Answer::Summary(pb::BulkSummary { counts: Some(self.counts) })).await
-    }
-
-    fn take(&mut self, request: pb::SendBulkMessagesRequest) -> Result<(), Status> {
-        match request.frame {
-            Some(Frame::Items(items)) => {
-                self.pending = items.items.into_iter().enumerate().collect();
-                Ok(())
-            }
-            Some(Frame::Start(_)) => {
-                Err(status::protocol_violation("start must be sent once, as the first frame"))
-            }
-            None => Err(status::protocol_violation("a frame must be start or items")),
         }
     }
 
-    /// Queues pending items as far as there is room. What is on record is answered from there: it need not wait for its
-    /// page.
-    async fn admit(&mut self) {
-        let mut admitted = Vec::with_capacity(self.pending.len());
-        while self.room.has_place(self.in_flight.len())
-            && let Some((index, item)) = self.pending.pop_front()
+    /// Takes items as far as there is room, and queues them; true if it stopped only to give others a turn.
+    async fn admit(&mut self) -> Result<bool, Status> {
+        let (mut admitted, mut steps) = (Vec::new(), 0);
+        while steps < STEPS_PER_TURN
+            && let Some((index, item)) = self.core.next_item()
         {
-            let item_id: BulkItemId = item.item_id.as_str().into();
-            match self.in_flight.entry(item_id.clone()) {
-                Entry::Occupied(mut occurrences) => {
-                    *occurrences.get_mut() += 1;
-                    continue;
-                }
-                Entry::Vacant(vacant) => drop(vacant.insert(1)),
-            }
-            let claim = Claim {
-                key: Key {
-                    page_id: self.page_id.clone(),
-                    bulk_id: self.bulk_id.clone(),
-                    id: item_id.clone(),
-                },
-                fingerprint: self.fingerprints.of_item(&item),
-                resend: self.plan.resend,
+            let made = if self.core.is_draining() {
+                Made::unread(item)
+            } else {
+                self.make(item, index, &mut steps).await
             };
-            let span = traces::item_span(&self.span, self.items);
-            self.items += 1;
-            if self.items.is_multiple_of(ITEMS_PER_TURN) {
-                tokio::task::yield_now().await;
-            }
-            let reply = Reply::to_bulk(item_id, self.outcome_sender.clone()).in_span(span);
-            match self.plan.message(item, index) {
-                Ok(message) => admitted.push(Queued {
-                    message,
-                    claim: Some(claim),
-                    attempts: 0,
-                    source: Source::Bulk(self.number),
-                    deadline: self.plan.deadline,
-                    reply,
-                }),
-                Err(error) => reply.answer(Outcome::Rejected(error)),
-            }
+            let made = made.ok_or_else(|| status::protocol_violation("an item is not valid protobuf"))?;
+            admitted.extend(self.queued(made));
         }
-        if self.has_record {
+        if self.has_record && !admitted.is_empty() {
             admitted = self.answer_recorded(admitted).await;
         }
         if !admitted.is_empty() {
-            self.service.dispatcher.queue(&self.page_id, admitted);
+            self.context.dispatcher.queue(&self.page_id, admitted);
         }
+        Ok(steps >= STEPS_PER_TURN)
     }
 
-    /// Answers the items whose outcome stands, and returns the others.
+    /// Makes the message of an item: here, or where heavy work is done. Adds the steps that it took here. `None` if the
+    /// bytes are no item.
+    async fn make(&self, item: Bytes, index: usize, steps: &mut u64) -> Option<Made> {
+        if item.len() <= LIGHT_REQUEST_BYTES_MAX {
+            let effort = Effort::light();
+            let made = self.plan.make(item.clone(), index, &effort);
+            *steps += STEPS_OF_ITEM + effort.steps_taken();
+            if !effort.is_exceeded() {
+                return made;
+            }
+        }
+        // The messages before this one need not wait for it.
+        *steps = STEPS_PER_TURN;
+        let plan = self.plan.clone();
+        let made =
+            self.context.heavy.run(self.principal.heavy(), move || plan.make(item, index, &Effort::full()));
+        made.await?
+    }
+
+    /// The message to be queued for an item, if one is.
+    fn queued(&mut self, made: Made) -> Option<Queued> {
+        let Made { item_id, fingerprint, message, own_bytes } = made;
+        if self.core.admit(item_id.clone(), fingerprint) == Admission::Done {
+            return None;
+        }
+        let message = match message {
+            Ok(message) => message,
+            Err(error) => {
+                let rejected = Outcome::Rejected(status::capped_error(error));
+                self.settle([(item_id, rejected)].into_iter());
+                return None;
+            }
+        };
+        self.core.enlarge(&item_id, own_bytes / PLACE_BYTES);
+        let key = Key { page_id: self.page_id.clone(), bulk_id: self.bulk_id.clone(), id: item_id.clone() };
+        let span = traces::item_span(&self.span, self.items);
+        self.items += 1;
+        let claim = Claim { key, fingerprint, resend: self.plan.resend };
+        let reply = Reply::to_bulk(item_id, self.outcome_sender.clone()).in_span(span);
+        Some(Queued::new(message, Some(claim), Source::Bulk(self.number), self.plan.deadline, reply))
+    }
+
+    /// Answers the items whose outcome stands, and returns the others. What is on record need not wait for its page.
     async fn answer_recorded(&self, items: Vec<Queued>) -> Vec<Queued> {
         let claims: Vec<_> = items.iter().filter_map(|queued| queued.claim.clone()).collect();
         // A ledger that is away is noticed when the items are claimed.
-        let Ok(found) = self.service.ledger.look_up(&claims).await else { return items };
+        let Ok(found) = self.context.ledger.look_up(&claims).await else { return items };
         let mut others = Vec::new();
         for (queued, found) in items.into_iter().zip(found) {
             match found.and_then(|claimed| dispatch::recorded(claimed, &queued.message)) {
@@ -282,59 +276,34 @@ impl Bulk {
             state: None,
             limit: 1,
         };
-        let first = self.service.ledger.results(&query).await;
+        let first = self.context.ledger.results(&query).await;
         self.has_record = first.is_ok_and(|page| !page.results.is_empty());
     }
 
-    fn refuse_pending(&mut self) {
-        for (_, item) in std::mem::take(&mut self.pending) {
-            let item_id: BulkItemId = item.item_id.into();
-            *self.in_flight.entry(item_id.clone()).or_default() += 1;
-            let draining = Outcome::not_sent(Reason::Draining, "this replica is shutting down: try again");
-            drop(self.outcome_sender.send((item_id, draining)));
-        }
-    }
-
-    /// Makes a result for every item that carries one of these ids.
-    fn settle(&mut self, outcomes: impl Iterator<Item = (BulkItemId, Outcome)>) -> Vec<pb::ItemResult> {
-        let mut results = Vec::with_capacity(RESULTS_PER_FRAME_MAX);
+    fn settle(&mut self, outcomes: impl Iterator<Item = (BulkItemId, Outcome)>) {
         let mut tally = Tally::default();
         for (item_id, outcome) in outcomes {
             observed::note_outcome(&mut tally, &outcome);
-            let occurrences = self.in_flight.remove(&item_id).unwrap_or_default();
-            for _ in 0..occurrences {
-                self.count(&outcome);
-                results.push(status::item_result(item_id.to_string(), outcome.clone()));
-            }
+            self.core.settle(item_id, outcome);
         }
-        self.room.give_back(self.in_flight.len());
-        self.service.metrics.messages_ended(&tally);
-        results
+        self.context.metrics.messages_ended(&tally);
     }
 
-    fn count(&mut self, outcome: &Outcome) {
-        let count = match outcome {
-            Outcome::Sent(receipt) => {
-                self.counts.replayed += i64::from(receipt.replayed);
-                &mut self.counts.sent
+    async fn write_results(&mut self, answers: &Answers) -> Result<(), Status> {
+        loop {
+            let results = self.core.next_results(status::item_result_bytes);
+            if results.is_empty() {
+                return Ok(());
             }
-            Outcome::Rejected(_) => &mut self.counts.rejected,
-            Outcome::Failed(_) => &mut self.counts.failed,
-            Outcome::Unknown(_) => &mut self.counts.unknown,
-            Outcome::NotSent(_) => &mut self.counts.not_sent,
-        };
-        *count += 1;
+            let results = results.into_iter();
+            let results = results.map(|(item_id, outcome)| status::item_result(item_id.to_string(), outcome));
+            send(answers, Answer::Results(pb::BulkResults { results: results.collect() })).await?;
+        }
     }
 }
 
 impl Drop for Bulk {
     fn drop(&mut self) {
-        observed::unanswered(&self.service.metrics, self.in_flight.len());
+        observed::unanswered(&self.context.metrics, self.core.in_flight());
     }
-}
-
-/// A bulk that was opened without a name gets one that no other has.
-fn made_up_bulk_id(number: u64) -> String {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    format!("bulk-{}-{number}", since_epoch.as_micros())
 }

@@ -11,7 +11,7 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use super::pb::messenger_service_server::SERVICE_NAME;
 use super::status;
-use crate::limits::GRPC_MESSAGE_BYTES_MAX;
+use crate::limits::PROBE_BYTES_MAX;
 
 /// Alive: the process answers.
 pub const LIVENESS: &str = "liveness";
@@ -41,8 +41,8 @@ impl Health {
     /// The service that answers for it.
     pub fn service(&self) -> HealthServer<Self> {
         HealthServer::new(self.clone())
-            .max_decoding_message_size(GRPC_MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(GRPC_MESSAGE_BYTES_MAX)
+            .max_decoding_message_size(PROBE_BYTES_MAX)
+            .max_encoding_message_size(PROBE_BYTES_MAX)
     }
 
     /// Changes readiness.

@@ -13,6 +13,7 @@ use tracing::Instrument;
 
 use super::auth::Auth;
 use super::deadline::Deadline;
+use super::intake::{BudgetedBody, Intake};
 use super::observed::Observer;
 use super::status;
 use crate::error::{Reason, SendError};
@@ -20,6 +21,8 @@ use crate::telemetry::metrics::Metrics;
 
 /// Services that anybody may ask: probes have no credentials.
 const OPEN_SERVICES: [&str; 1] = ["/grpc.health.v1.Health/"];
+/// The call that gets many messages.
+const BULK_PATH: &str = "/messenger.v1.MessengerService/SendBulkMessages";
 
 /// The services of one port, behind what every call passes.
 #[derive(Clone, Debug)]
@@ -46,7 +49,7 @@ impl Middleware {
         })
     }
 
-    async fn admit(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn admit(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
         let mut routes = self.routes.clone();
         if is_open(&request) {
             return Ok(infallible(routes.call(request).await));
@@ -55,6 +58,9 @@ impl Middleware {
             self.auth.principal(request.headers(), request.extensions()).map_err(status::status)?;
         let _permit = principal.begin_request().map_err(status::status)?;
         let deadline = Deadline::of_headers(request.headers());
+        let intake = if request.uri().path() == BULK_PATH { Intake::Stream } else { Intake::Unary };
+        let bytes = principal.bytes();
+        let mut request = request.map(|body| Body::new(BudgetedBody::new(body, intake, bytes)));
         request.extensions_mut().insert(principal);
         request.extensions_mut().insert(deadline);
         // A stream has answered once it begins, so it has no deadline here.

@@ -1,5 +1,7 @@
 //! Outcomes as gRPC: the only file that names gRPC codes.
 
+use std::borrow::Cow;
+
 use http::HeaderMap;
 use prost::Message;
 use prost_types::Any;
@@ -7,9 +9,9 @@ use tonic::{Code, Status};
 use tonic_types::pb as rpc;
 
 use super::{convert, pb};
-use crate::dispatch::Standing;
+use crate::dispatch::{BulkItemId, Standing};
 use crate::error::{GraphError, Outcome, Reason, Receipt, SendError, Violation};
-use crate::limits::{ERROR_DETAILS_BYTES_MAX, VIOLATIONS_MAX};
+use crate::limits::{ERROR_DETAILS_BYTES_MAX, ID_LENGTH_MAX, VIOLATIONS_MAX};
 
 /// Domain of the `google.rpc.ErrorInfo` of every error.
 const ERROR_DOMAIN: &str = "messenger-connector";
@@ -169,7 +171,7 @@ pub fn unknown_health_name() -> Status {
 }
 
 /// The protocol of the bulk stream was broken.
-pub fn protocol_violation(message: &'static str) -> Status {
+pub fn protocol_violation(message: impl Into<Cow<'static, str>>) -> Status {
     status(SendError::new(Reason::InvalidArgument, message))
 }
 
@@ -185,7 +187,7 @@ pub fn send_error(error: SendError) -> pb::SendError {
         message: error.message.into_owned(),
         retry_after: error.retry_after.and_then(|wait| wait.try_into().ok()),
         graph: error.graph.map(|graph| graph_error(*graph)),
-        violations: capped(error.violations),
+        violations: capped(error.violations).into_iter().map(field_violation).collect(),
     }
 }
 
@@ -202,24 +204,35 @@ fn graph_error(graph: GraphError) -> pb::GraphError {
     }
 }
 
-/// As many violations as fit, and one more that counts the rest. They go over the wire twice.
-fn capped(violations: Vec<Violation>) -> Vec<pb::FieldViolation> {
-    let total = violations.len();
-    let mut bytes = 0;
-    let mut capped: Vec<pb::FieldViolation> = violations
-        .into_iter()
-        .map(|violation| pb::FieldViolation { field: violation.field, description: violation.description })
-        .take_while(|violation| {
-            bytes += 2 * (violation.encoded_len() + 8);
-            bytes <= ERROR_DETAILS_BYTES_MAX - 1024
-        })
-        .take(VIOLATIONS_MAX)
-        .collect();
-    if capped.len() < total {
-        let rest = total - capped.len();
-        capped.push(pb::FieldViolation { field: String::new(), description: format!("and {rest} more") });
+fn field_violation(violation: Violation) -> pb::FieldViolation {
+    pb::FieldViolation { field: violation.field, description: violation.description }
+}
+
+/// As many violations as fit, and one more that counts the rest. They go over the wire twice. What was capped stays as
+/// it is.
+fn capped(mut violations: Vec<Violation>) -> Vec<Violation> {
+    let (total, mut bytes) = (violations.len(), 0);
+    if violations.last().is_some_and(|last| last.field.is_empty() && last.description.starts_with("and ")) {
+        return violations;
     }
-    capped
+    let mut fits = |violation: &Violation| {
+        // Two strings in a message in a list.
+        bytes += 2 * (violation.field.len() + violation.description.len() + 16);
+        bytes <= ERROR_DETAILS_BYTES_MAX - 1024
+    };
+    let kept =
+        violations.iter().map_while(|violation| fits(violation).then_some(())).take(VIOLATIONS_MAX).count();
+    violations.truncate(kept);
+    if kept < total {
+        let description = format!("and {} more", total - kept);
+        violations.push(Violation { field: String::new(), description });
+    }
+    violations
+}
+
+/// An error that waits to be told, with no more violations than will be told.
+pub(super) fn capped_error(error: SendError) -> SendError {
+    SendError { violations: capped(error.violations), ..error }
 }
 
 /// A receipt as the contract has it.
@@ -246,6 +259,36 @@ pub fn item_result(item_id: String, outcome: Outcome) -> pb::ItemResult {
         Outcome::NotSent(error) => (pb::ItemState::NotSent, Pb::Error(send_error(error))),
     };
     pb::ItemResult { item_id, state: state.into(), outcome: Some(outcome) }
+}
+
+/// At least the bytes that [`item_result`] takes in a frame.
+pub(super) fn item_result_bytes(item_id: &BulkItemId, outcome: &Outcome) -> usize {
+    /// Numbers, times and lengths.
+    const REST: usize = 128;
+    let bytes = match outcome {
+        Outcome::Sent(receipt) => {
+            receipt.message_id.len() + receipt.recipient_id.len() + receipt.attachment_id.len()
+        }
+        Outcome::Rejected(error)
+        | Outcome::Failed(error)
+        | Outcome::Unknown(error)
+        | Outcome::NotSent(error) => {
+            let texts = error.graph.iter().flat_map(|graph| {
+                [&graph.kind, &graph.message, &graph.fbtrace_id, &graph.user_title, &graph.user_message]
+            });
+            // Characters of four bytes at most.
+            let graph: usize = texts.map(|text| text.len().min(4 * GRAPH_TEXT_LENGTH_MAX) + 4).sum();
+            let violations = if error.violations.is_empty() { 0 } else { ERROR_DETAILS_BYTES_MAX };
+            error.message.len() + graph + violations
+        }
+    };
+    item_id.len() + bytes + REST
+}
+
+/// An item's id as its result tells it: one that is too long is cut.
+pub(super) fn echoed_id(item_id: &str) -> &str {
+    let end = item_id.char_indices().nth(ID_LENGTH_MAX).map_or(item_id.len(), |(end, _)| end);
+    item_id.get(..end).unwrap_or_default()
 }
 
 /// A page's standing as the contract has it.

@@ -9,6 +9,7 @@ use super::{failure, print};
 use crate::api::status;
 use crate::config::ServeOptions;
 use crate::graph::client::Client;
+use crate::graph::response::Refusal;
 use crate::pages::{PAGE_ID_ME, Page, Pages};
 use crate::telemetry::metrics::Metrics;
 
@@ -28,7 +29,7 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     options.check()?;
     let pages = Pages::load(options.pages_source()?)?.list();
     options.callers()?;
-    let graph = Client::new(&options.graph_url, Metrics::default())?;
+    let graph = Client::new(&options.graph_url, options.graph_tls_ca.as_deref(), Metrics::default())?;
     print(&format!("configuration: ok (pages: {}, graph: {})\n", pages.len(), options.graph_url))?;
     let mut is_good = true;
     let mut probes = stream::iter(&pages).map(|page| probe(&graph, page)).buffered(PROBES_IN_FLIGHT_MAX);
@@ -44,7 +45,8 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
 
 /// What the page's token is good for, or why it is not.
 async fn probe(graph: &Client, page: &Page) -> Result<String, String> {
-    let described = |error| failure::describe(&MessengerError::from(status::status(error)));
+    let described =
+        |refusal: Refusal| failure::describe(&MessengerError::from(status::status(refusal.error)));
     let probed = graph.probe(page).await.map_err(described)?;
     if page.id != PAGE_ID_ME && page.id != probed.id {
         return Err(format!("the token is of another page: {} {}", probed.id, probed.name));

@@ -104,6 +104,7 @@ pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
     ServeOptions {
         listen: any_port(),
         graph_url: graph_url.to_owned(),
+        graph_tls_ca: None,
         pages: None,
         page_access_token: Some("demo".into()),
         page_id: PAGE_ID_ME.to_owned(),

@@ -42,7 +42,14 @@ macro_rules! call {
                 template_variables: $message.template_variables,
                 validate_only: $message.validate_only,
             })
-            .await?;
+            .await
+            .map_err(|mut error| {
+                // What is not sent needs no id to be asked for again.
+                if $message.validate_only {
+                    error.request_id.clear();
+                }
+                error
+            })?;
         Ok(match response.preview() {
             Some(preview) => Answer::Preview(preview.clone()),
             None => Answer::Receipt(response.receipt().cloned().unwrap_or_default()),

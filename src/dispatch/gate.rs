@@ -4,20 +4,23 @@
 //! in that era only: answers to calls that were under way when a pause began neither prolong it nor end it.
 
 use std::collections::VecDeque;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
+use super::queue::RecipientHash;
 use crate::error::{Reason, SendError};
+use crate::graph::response::{Disposition, Refusal};
 use crate::limits::{
     CIRCUIT_ATTEMPTS, CIRCUIT_PAUSE_MAX, CIRCUIT_TRIES, CIRCUIT_TROUBLE_PERCENT, PAUSE_FIRST, PAUSE_MAX,
-    PROBE_FIRST, PROBE_MAX,
+    PAUSE_TOLD_MAX, PROBE_FIRST, PROBE_MAX, SUSPECTED_IN_A_ROW,
 };
+use crate::pages::TokenDigest;
 
 /// A page's gate. Knows no clock: every method is told the time.
 #[derive(Debug)]
 pub(super) struct Gate {
     standing: Standing,
-    /// When it came into its standing, for people.
-    since: SystemTime,
+    /// When it came into its standing.
+    since: Instant,
     /// Grows with every change.
     era: u64,
     /// Messages that have gone to see whether the pause is over.
@@ -28,6 +31,8 @@ pub(super) struct Gate {
     attempts: VecDeque<bool>,
     /// How many of them did.
     troubled: usize,
+    /// Whom the last refusals in a row were for that may be about the page.
+    suspected: Vec<RecipientHash>,
 }
 
 /// Whether messages go through.
@@ -49,6 +54,8 @@ pub enum Standing {
         error: SendError,
         /// When it is tried.
         until: Instant,
+        /// The token that was refused.
+        token: TokenDigest,
     },
 }
 
@@ -59,33 +66,64 @@ pub(super) struct Signs {
     pub(super) answered: usize,
     /// Attempts that are unknown or met a passing fault.
     pub(super) troubled: usize,
-    /// Graph throttled one of them; how long it says that will last.
-    pub(super) throttled: Option<Option<Duration>>,
+    /// Graph throttled one of them.
+    pub(super) throttled: Option<Throttle>,
     /// Graph refuses everything of the page.
     pub(super) stopped: Option<SendError>,
+    /// The last refusals in a row that may be about the page, and whom they were for.
+    pub(super) suspected: Option<Suspicion>,
+    /// Something else came before these, so that earlier ones are not in a row with them.
+    pub(super) breaks_row: bool,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
+impl Signs {
+    /// Graph answered an attempt, and said nothing of the page.
+    pub(super) fn note_answer(&mut self) {
+        self.answered += 1;
+        self.breaks_row = true;
+        self.suspected = None;
+    }
+}
+
+/// Graph throttles a page.
+#[derive(Debug)]
+pub(super) struct Throttle {
+    /// What it said.
+    pub(super) error: SendError,
+    /// How long it says that this will last.
+    pub(super) wait: Option<Duration>,
+}
+
+/// Refusals in a row, each of which may be about its message or about the page.
+#[derive(Debug)]
+pub(super) struct Suspicion {
+    /// The last one.
+    pub(super) error: SendError,
+    /// Whom the messages were for.
+    pub(super) recipients: Vec<RecipientHash>,
+}
+
+impl Gate {
+    /// The gate of a page that may send.
+    pub(super) fn new(now: Instant) -> Self {
         Self {
             standing: Standing::Open,
-            since: SystemTime::now(),
+            since: now,
             era: 0,
             tries: 0,
             setbacks: 0,
             attempts: VecDeque::with_capacity(CIRCUIT_ATTEMPTS),
             troubled: 0,
+            suspected: Vec::new(),
         }
     }
-}
 
-impl Gate {
     pub(super) fn standing(&self) -> &Standing {
         &self.standing
     }
 
     /// Since when it has had its standing.
-    pub(super) fn since(&self) -> SystemTime {
+    pub(super) fn since(&self) -> Instant {
         self.since
     }
 
@@ -110,7 +148,7 @@ impl Gate {
         }
     }
 
-    /// Notes that a call of so many messages begins, and answers in which era.
+    /// Notes that a call of so many messages begins, and returns the era in which it does.
     pub(super) fn begin_call(&mut self, messages: usize) -> u64 {
         if matches!(self.standing, Standing::Paused { .. }) {
             self.tries += messages;
@@ -118,83 +156,96 @@ impl Gate {
         self.era
     }
 
-    /// Learns from a call of so many messages that began in `era` and has ended.
-    pub(super) fn end_call(&mut self, era: u64, messages: usize, signs: Signs, now: Instant) {
-        if era != self.era {
+    /// Learns from a call of so many messages that began in `era` with `token`, and has ended.
+    pub(super) fn end_call(&mut self, call: &EndedCall, signs: Signs, now: Instant) {
+        if call.era != self.era {
             return;
         }
-        let Signs { answered, troubled, throttled, stopped } = signs;
+        let Signs { answered, troubled, throttled, stopped, suspected, breaks_row } = signs;
         self.note(answered, troubled);
+        if breaks_row {
+            self.suspected.clear();
+        }
+        let stopped = stopped.or_else(|| suspected.and_then(|suspicion| self.suspect(suspicion)));
         if let Some(error) = stopped {
-            self.suspend(error, now);
-        } else if let Some(wait) = throttled {
+            self.suspend(error, call.token, now);
+        } else if let Some(Throttle { error, wait }) = throttled {
             let backoff = self.setback(PAUSE_FIRST, PAUSE_MAX);
-            self.pause(
-                Reason::RateLimited,
-                "graph throttles the page: it pauses",
-                wait.unwrap_or(backoff),
-                now,
-            );
+            // However long Graph says, a message goes to see now and then.
+            let wait = wait.map_or(backoff, |wait| wait.min(PAUSE_TOLD_MAX));
+            let error = SendError { message: "graph throttles the page: it pauses".into(), ..error };
+            self.pause(error, wait, now);
         } else if self.is_mostly_troubled() {
             let wait = self.setback(PAUSE_FIRST, CIRCUIT_PAUSE_MAX);
             let why = "most calls of the page fail: it pauses and tries again";
-            self.pause(Reason::GraphUnavailable, why, wait, now);
+            self.pause(SendError::new(Reason::GraphUnavailable, why), wait, now);
         } else {
             // What was not sent after all leaves its try to another message.
-            self.tries = self.tries.saturating_sub(messages - answered - troubled);
-            self.recover();
+            self.tries = self.tries.saturating_sub(call.messages.saturating_sub(answered + troubled));
+            self.recover(now);
         }
     }
 
+    /// Takes more refusals in a row that may be about the page. Returns the error if there are enough by now, or if one
+    /// went to see whether the page is well again.
+    fn suspect(&mut self, suspicion: Suspicion) -> Option<SendError> {
+        for recipient in suspicion.recipients {
+            if !self.suspected.contains(&recipient) && self.suspected.len() < SUSPECTED_IN_A_ROW {
+                self.suspected.push(recipient);
+            }
+        }
+        let went_to_see = matches!(&self.standing, Standing::Paused { error, .. } if error.reason == suspicion.error.reason);
+        (went_to_see || self.suspected.len() >= SUSPECTED_IN_A_ROW).then_some(suspicion.error)
+    }
+
     /// All is well again if it is with enough of the messages that went to see.
-    fn recover(&mut self) {
+    fn recover(&mut self, now: Instant) {
         match &self.standing {
             Standing::Paused { error, .. } if self.attempts.len() >= tries_max(error) => {
-                self.stand(Standing::Open)
+                self.stand(Standing::Open, now)
             }
             Standing::Open if self.attempts.len() >= CIRCUIT_TRIES => self.setbacks = 0,
             Standing::Open | Standing::Paused { .. } | Standing::Suspended { .. } => {}
         }
     }
 
-    /// The token of a suspended page was tried in vain.
-    pub(super) fn probe_failed(&mut self, error: SendError, now: Instant) {
-        let Standing::Suspended { error: before, .. } = &self.standing else { return };
-        // That Graph cannot be reached says nothing about the token.
-        let is_about_page = matches!(error.reason, Reason::PageTokenInvalid | Reason::PageRestricted);
-        let error = if is_about_page { error } else { before.clone() };
-        self.suspend(error, now);
+    /// A token of the suspended page was tried in vain.
+    pub(super) fn probe_failed(&mut self, refusal: Refusal, now: Instant) {
+        let Standing::Suspended { error: before, token, .. } = &self.standing else { return };
+        // That Graph cannot be reached says nothing about the page.
+        let is_about_page = refusal.disposition == Disposition::PageStopped;
+        let (error, token) = (if is_about_page { refusal.error } else { before.clone() }, *token);
+        self.suspend(error, token, now);
     }
 
-    /// The token of a suspended page works. A restricted page answers probes all the same: there, one message goes to see
-    /// whether all is well.
+    /// The token of a suspended page works. If it was refused before, all is well; of everything else a probe says nothing,
+    /// so one message goes to see.
     pub(super) fn probe_succeeded(&mut self, now: Instant) {
         let Standing::Suspended { error, .. } = &self.standing else { return };
-        let error = error.clone();
-        let is_restricted = error.reason == Reason::PageRestricted;
-        self.stand(if is_restricted { Standing::Paused { error, until: now } } else { Standing::Open });
+        let (error, is_token) = (error.clone(), error.reason == Reason::PageTokenInvalid);
+        self.stand(if is_token { Standing::Open } else { Standing::Paused { error, until: now } }, now);
     }
 
     /// The page has another token than the one that was refused.
-    pub(super) fn token_replaced(&mut self) {
+    pub(super) fn token_replaced(&mut self, now: Instant) {
         self.setbacks = 0;
-        self.stand(Standing::Open);
+        self.stand(Standing::Open, now);
     }
 
     /// Takes over what another replica has found.
-    pub(super) fn adopt(&mut self, standing: Standing, since: SystemTime) {
-        self.stand(standing);
+    pub(super) fn adopt(&mut self, standing: Standing, since: Instant, now: Instant) {
+        self.stand(standing, now);
         self.since = since;
     }
 
-    fn suspend(&mut self, error: SendError, now: Instant) {
+    fn suspend(&mut self, error: SendError, token: TokenDigest, now: Instant) {
         let until = now + self.setback(PROBE_FIRST, PROBE_MAX);
-        self.stand(Standing::Suspended { error, until });
+        self.stand(Standing::Suspended { error, until, token }, now);
     }
 
-    fn pause(&mut self, reason: Reason, why: &'static str, wait: Duration, now: Instant) {
-        let error = SendError { retry_after: Some(wait), ..SendError::new(reason, why) };
-        self.stand(Standing::Paused { error, until: now + wait });
+    fn pause(&mut self, error: SendError, wait: Duration, now: Instant) {
+        let error = SendError { retry_after: Some(wait), ..error };
+        self.stand(Standing::Paused { error, until: now + wait }, now);
     }
 
     /// How long this setback lasts: twice as long as the one before, up to a limit.
@@ -225,16 +276,28 @@ impl Gate {
     }
 
     /// A new era. The time is that of the first of several pauses in a row.
-    fn stand(&mut self, standing: Standing) {
+    fn stand(&mut self, standing: Standing, now: Instant) {
         if std::mem::discriminant(&self.standing) != std::mem::discriminant(&standing) {
-            self.since = SystemTime::now();
+            self.since = now;
         }
         self.standing = standing;
         self.era += 1;
         self.tries = 0;
         self.attempts.clear();
         self.troubled = 0;
+        self.suspected.clear();
     }
+}
+
+/// What a gate must know of a call that has ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EndedCall {
+    /// The era in which it began.
+    pub(super) era: u64,
+    /// How many messages the lane picked for it.
+    pub(super) messages: usize,
+    /// The page's token at that time.
+    pub(super) token: TokenDigest,
 }
 
 /// How many messages go to see whether a pause is over. Calls to a page that Graph throttles prolong that; one of a page
@@ -248,26 +311,43 @@ mod tests {
     use super::*;
 
     fn answered(count: usize) -> Signs {
-        Signs { answered: count, ..Signs::default() }
+        Signs { answered: count, breaks_row: true, ..Signs::default() }
     }
 
     fn troubled(count: usize) -> Signs {
         Signs { troubled: count, ..Signs::default() }
     }
 
+    const TOKEN: TokenDigest = TokenDigest::of_sample(1);
+
     fn throttled(wait: Option<Duration>) -> Signs {
-        Signs { throttled: Some(wait), ..Signs::default() }
+        let error = SendError::new(Reason::RateLimited, "x");
+        Signs { throttled: Some(Throttle { error, wait }), ..Signs::default() }
     }
 
     fn stopped() -> Signs {
         Signs { stopped: Some(SendError::new(Reason::PageRestricted, "x")), ..Signs::default() }
     }
 
+    fn suspected(recipients: std::ops::Range<u64>) -> Signs {
+        let error = SendError::new(Reason::PagePermissionMissing, "x");
+        let recipients: Vec<_> = recipients.collect();
+        Signs {
+            answered: recipients.len(),
+            suspected: Some(Suspicion { error, recipients }),
+            ..Signs::default()
+        }
+    }
+
+    fn end(gate: &mut Gate, era: u64, messages: usize, signs: Signs, now: Instant) {
+        gate.end_call(&EndedCall { era, messages, token: TOKEN }, signs, now);
+    }
+
     /// A call that begins and ends.
     fn call(gate: &mut Gate, signs: Signs, now: Instant) {
         let messages = signs.answered + signs.troubled;
         let era = gate.begin_call(messages);
-        gate.end_call(era, messages, signs, now);
+        end(gate, era, messages, signs, now);
     }
 
     fn paused_for(gate: &Gate, now: Instant) -> Option<Duration> {
@@ -281,17 +361,17 @@ mod tests {
     fn a_throttled_page_pauses_for_as_long_as_graph_says_or_longer_each_time() {
         let mut now = Instant::now();
         let two_minutes = Duration::from_secs(120);
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(now);
         call(&mut gate, throttled(Some(two_minutes)), now);
         assert_eq!(paused_for(&gate, now), Some(two_minutes));
         assert_eq!((gate.allows(now), gate.opens_at()), (0, Some(now + two_minutes)));
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(now);
         for wait in [1, 2, 4, 8, 16, 32, 60, 60].map(Duration::from_secs) {
             let (under_way, last) = (gate.begin_call(1), gate.begin_call(1));
-            gate.end_call(last, 1, throttled(None), now);
+            end(&mut gate, last, 1, throttled(None), now);
             assert_eq!(paused_for(&gate, now), Some(wait));
             for signs in [throttled(None), troubled(50), answered(50), stopped()] {
-                gate.end_call(under_way, 1, signs, now);
+                end(&mut gate, under_way, 1, signs, now);
                 assert_eq!(paused_for(&gate, now), Some(wait), "calls that were under way change nothing");
             }
             now += wait;
@@ -306,18 +386,18 @@ mod tests {
     #[test]
     fn a_try_that_sent_nothing_leaves_the_next_one_to_another_message() {
         let now = Instant::now();
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(now);
         call(&mut gate, throttled(Some(Duration::ZERO)), now);
         let era = gate.begin_call(1);
         assert_eq!(gate.allows(now), 0);
-        gate.end_call(era, 1, Signs::default(), now);
+        end(&mut gate, era, 1, Signs::default(), now);
         assert_eq!(gate.allows(now), 1);
     }
 
     #[test]
     fn the_circuit_opens_at_its_share_of_trouble_and_not_before() {
         let now = Instant::now();
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(now);
         call(&mut gate, answered(60), now);
         call(&mut gate, troubled(39), now);
         assert_eq!(paused_for(&gate, now), None, "too few attempts to tell");
@@ -344,7 +424,7 @@ mod tests {
     #[test]
     fn a_suspended_page_is_probed_less_and_less_often_and_recovers_with_a_message() {
         let mut now = Instant::now();
-        let mut gate = Gate::default();
+        let mut gate = Gate::new(now);
         call(&mut gate, stopped(), now);
         for wait in [10, 20, 40].map(Duration::from_secs) {
             assert_eq!((gate.allows(now + wait), gate.opens_at()), (0, None), "no message is burned");
@@ -354,12 +434,44 @@ mod tests {
             assert!(matches!(gate.standing(), Standing::Suspended { until, .. } if *until == now + wait));
             now += wait;
         }
-        gate.probe_failed(SendError::new(Reason::GraphUnavailable, "x"), now);
+        let unreachable = SendError::new(Reason::GraphUnavailable, "x");
+        gate.probe_failed(Refusal { error: unreachable, disposition: Disposition::Transient }, now);
         assert!(
             matches!(gate.standing(), Standing::Suspended { error, .. } if error.reason == Reason::PageRestricted)
         );
         gate.probe_succeeded(now);
         call(&mut gate, answered(1), now);
         assert_eq!(gate.standing(), &Standing::Open);
+    }
+
+    #[test]
+    fn refusals_that_may_be_about_the_page_stop_it_when_enough_people_in_a_row_got_them() {
+        let now = Instant::now();
+        let enough = SUSPECTED_IN_A_ROW as u64;
+        let is_suspended = |gate: &Gate| matches!(gate.standing(), Standing::Suspended { .. });
+        let mut gate = Gate::new(now);
+        call(&mut gate, suspected(0..enough - 1), now);
+        call(&mut gate, suspected(0..enough - 1), now);
+        assert!(!is_suspended(&gate), "the same people again");
+        call(&mut gate, answered(1), now);
+        call(&mut gate, suspected(0..enough - 1), now);
+        assert!(!is_suspended(&gate), "one that was taken in between shows that the page sends");
+        call(&mut gate, suspected(100..101), now);
+        assert!(is_suspended(&gate));
+        gate.probe_succeeded(now);
+        assert_eq!(gate.allows(now), 1, "a probe does not tell, so a message goes to see");
+        call(&mut gate, suspected(7..8), now);
+        assert!(is_suspended(&gate), "one that went to see is enough");
+        gate.probe_succeeded(now);
+        call(&mut gate, answered(1), now);
+        assert_eq!(gate.standing(), &Standing::Open);
+    }
+
+    #[test]
+    fn however_long_a_pause_is_said_to_last_a_message_goes_to_see() {
+        let now = Instant::now();
+        let mut gate = Gate::new(now);
+        call(&mut gate, throttled(Some(Duration::from_secs(24 * 3600))), now);
+        assert_eq!(paused_for(&gate, now), Some(PAUSE_TOLD_MAX));
     }
 }

@@ -3,19 +3,23 @@
 //! A lane picks, a call sends and answers. Whoever queued a message gets exactly one [`Outcome`] for it, and may
 //! leave before that.
 //!
-//! The map: `lane` is the loop; it asks `queue` who is next, `gate` whether the page may send at all, `rates` (one
-//! `pacing` per kind of message) whether it may now. `call` asks `retry` what becomes of a message that was not sent.
-//! `replicas` shares all that with other processes.
+//! The map: `lane` owns a page's clock and channels; its core decides: it asks `queue` who is next, `gate` whether the page
+//! may send at all, `rates` (one `pacing` per rate) whether it may now. `call` waits for ledger and Graph, `attempt` decides
+//! what becomes of its messages, with `retry` for those that were not sent. `replicas` shares a page's rates and `standing`
+//! with other processes.
 
+pub(crate) mod attempt;
 mod call;
 mod gate;
-mod lane;
+pub(crate) mod lane;
 mod pacing;
 mod queue;
-mod queued;
+pub(crate) mod queued;
 mod rates;
 mod replicas;
-mod retry;
+pub(crate) mod retry;
+pub(crate) mod sharing;
+pub(crate) mod standing;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +30,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use call::recorded;
+pub use attempt::recorded;
 pub use gate::Standing;
 pub use queued::{BulkItemId, Queued, Reply, Source};
 
@@ -57,6 +61,8 @@ struct Context {
     ledger: Ledger,
     metrics: Metrics,
     draining: CancellationToken,
+    /// Cancelled when a part of the dispatcher has died.
+    broken: CancellationToken,
     /// The calls under way.
     calls: TaskTracker,
     /// Told when shares must be asked for before it is time.
@@ -89,9 +95,9 @@ impl Dispatcher {
         metrics: Metrics,
         draining: CancellationToken,
     ) -> Self {
-        let (calls, share_now) = (TaskTracker::new(), Notify::new());
+        let (calls, share_now, broken) = (TaskTracker::new(), Notify::new(), CancellationToken::new());
         let is_shared = ledger.is_shared();
-        let context = Arc::new(Context { pages, graph, ledger, metrics, draining, calls, share_now });
+        let context = Arc::new(Context { pages, graph, ledger, metrics, draining, broken, calls, share_now });
         let lanes = Arc::<Lanes>::default();
         let (pages, of_lanes) = (context.pages.clone(), Arc::downgrade(&lanes));
         context
@@ -107,6 +113,12 @@ impl Dispatcher {
     pub async fn finish(&self) {
         self.context.calls.close();
         self.context.calls.wait().await;
+    }
+
+    /// Cancelled when a part of the dispatcher has died of a bug: its page, or the sharing with other replicas, stands
+    /// still until the process starts anew.
+    pub fn broken(&self) -> CancellationToken {
+        self.context.broken.clone()
     }
 
     /// A number for a new bulk stream, unique in this process.

@@ -9,7 +9,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::limits::BATCH_SIZE_MAX;
+use crate::limits::{BATCH_SIZE_MAX, SHARE_INTERVAL};
 
 /// The bucket's share of the rate. What it leaves lets the flow even out again after a burst.
 const FLOW: f64 = 0.9925;
@@ -44,10 +44,10 @@ pub(super) struct Pace {
     sent_in_window: usize,
     /// Number of the first of them.
     first_number: u64,
-    /// When a unary message last asked.
-    unary_asked: Option<Instant>,
-    /// Something had to wait since [`Pace::wanted`] was last asked.
-    held_back: bool,
+    /// When a unary message last wanted to go.
+    unary_wanted: Option<Instant>,
+    /// When something last had to wait.
+    held_back: Option<Instant>,
 }
 
 /// Messages that went together.
@@ -68,8 +68,8 @@ impl Pace {
             sent: VecDeque::new(),
             sent_in_window: 0,
             first_number: 0,
-            unary_asked: None,
-            held_back: false,
+            unary_wanted: None,
+            held_back: None,
         };
         pace.tokens = rate_per_second.map_or(0.0, capacity);
         pace
@@ -99,24 +99,33 @@ impl Pace {
         ((rate * COLLECT.as_secs_f64()) as usize).clamp(1, BATCH_SIZE_MAX)
     }
 
-    /// How many messages may go now: none before there are tokens for `wanted`.
-    pub(super) fn available(&mut self, rank: Rank, wanted: usize, now: Instant) -> usize {
-        let Some(rate) = self.rate_per_second else { return usize::MAX };
+    /// Brings the bucket and the window up to a time. What the others say holds for that time.
+    pub(super) fn advance(&mut self, now: Instant) {
         self.refill(now);
         self.forget(now);
-        if rank == Rank::Unary {
-            self.unary_asked = Some(now);
-        }
-        let tokens = (self.tokens + overdraft(rank, rate)) as usize;
-        let available = tokens.min(self.window_limit(rank, rate, now).saturating_sub(self.sent_in_window));
-        if available == 0 || tokens < wanted {
-            self.held_back = true;
-            return 0;
-        }
-        available
     }
 
-    /// Notes that messages are about to go, and answers under which number [`Pace::began`] is told when they do. Until
+    /// Notes that a unary message wants to go.
+    pub(super) fn note_unary(&mut self, now: Instant) {
+        self.unary_wanted = Some(now);
+    }
+
+    /// Notes that something had to wait for this pace.
+    pub(super) fn note_held_back(&mut self, now: Instant) {
+        self.held_back = Some(now);
+    }
+
+    /// How many messages may go now: none before there are tokens for `wanted`.
+    pub(super) fn available(&self, rank: Rank, wanted: usize, now: Instant) -> usize {
+        let Some(rate) = self.rate_per_second else { return usize::MAX };
+        let tokens = (self.tokens + overdraft(rank, rate)) as usize;
+        if tokens < wanted {
+            return 0;
+        }
+        tokens.min(self.window_limit(rank, rate, now).saturating_sub(self.sent_in_window))
+    }
+
+    /// Notes that messages are about to go, and returns the number under which [`Pace::began`] is told when they do. Until
     /// then, and for a window from then on, they are counted.
     pub(super) fn take(&mut self, count: usize) -> u64 {
         let number = self.first_number + self.sent.len() as u64;
@@ -153,21 +162,24 @@ impl Pace {
         Some(by_bucket.max(first + window(rate)))
     }
 
-    /// Messages per second that it could use: its whole rate if something had to wait, or a little more than it sends.
-    pub(super) fn wanted(&mut self, rate: f64, now: Instant) -> f64 {
-        self.forget(now);
-        if std::mem::take(&mut self.held_back) {
+    /// Messages per second that it could use: its whole rate if something has to wait, or had to since the replicas last
+    /// shared, or else a little more than it sends.
+    pub(super) fn wanted(&self, rate: f64, is_waiting: bool, now: Instant) -> f64 {
+        let is_recent = |at: Instant| now.saturating_duration_since(at) <= SHARE_INTERVAL;
+        if is_waiting || self.held_back.is_some_and(is_recent) {
             return rate;
         }
-        (self.sent_in_window as f64 * 1.2 + 2.0).min(rate)
+        let sent =
+            self.sent.iter().filter(|sent| !self.is_past(sent, now)).map(|sent| sent.count).sum::<usize>();
+        (sent as f64 * 1.2 + 2.0).min(rate)
     }
 
     /// Messages that may go in one window. A replica's share of a rate need not be a whole number.
     fn window_limit(&self, rank: Rank, rate: f64, now: Instant) -> usize {
-        let is_recent = |asked: Instant| now.saturating_duration_since(asked) < UNARY_MEMORY;
+        let is_recent = |wanted: Instant| now.saturating_duration_since(wanted) < UNARY_MEMORY;
         let reserved = match rank {
             Rank::Unary => 0.0,
-            Rank::Bulk if self.unary_asked.is_some_and(is_recent) => rate * RESERVED_WHILE_UNARY,
+            Rank::Bulk if self.unary_wanted.is_some_and(is_recent) => rate * RESERVED_WHILE_UNARY,
             Rank::Bulk => rate * RESERVED,
         };
         (rate.ceil() - reserved.floor()) as usize
@@ -181,15 +193,19 @@ impl Pace {
     }
 
     fn forget(&mut self, now: Instant) {
-        let Some(rate) = self.rate_per_second else { return };
-        let window = window(rate);
-        while let Some(Sent { count, at: Some(at) }) = self.sent.front()
-            && now.saturating_duration_since(*at) >= window
+        while let Some(first) = self.sent.front()
+            && self.is_past(first, now)
         {
-            self.sent_in_window -= count;
+            self.sent_in_window -= first.count;
             self.sent.pop_front();
             self.first_number += 1;
         }
+    }
+
+    /// Whether what was sent has left the window.
+    fn is_past(&self, sent: &Sent, now: Instant) -> bool {
+        let window = window(self.rate_per_second.unwrap_or_default());
+        sent.at.is_some_and(|at| now.saturating_duration_since(at) >= window)
     }
 }
 

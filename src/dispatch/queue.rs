@@ -4,36 +4,61 @@
 //! other, those of one source in the order they were queued, and so never share a batch. Audio and video have a rate of
 //! their own, so they wait apart from the rest.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Instant;
 
 use super::queued::{Queued, Source};
-use crate::message::{Action, MediaType};
+use crate::message::{Action, MediaSource, MediaType, Recipient};
 
 /// Recipients by a hash under a random key. Two that collide are merely sent one after the other.
-pub(super) type RecipientHash = u64;
+pub(crate) type RecipientHash = u64;
 
-/// Which of a page's rates holds for a message.
+/// What may share a Graph call: a call is answered when the slowest of its messages is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
+    /// Audio and video.
+    AudioVideo,
+    /// Images and files that Graph fetches from an address first.
+    Fetched,
+    /// Everything else.
+    Other,
+}
+
+/// Which of a page's rates holds for a kind of message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RateKind {
     /// Audio and video.
     Media,
     /// Everything else.
     Other,
 }
 
-impl Kind {
-    /// Media first: it is rarer.
+impl RateKind {
+    /// In the order in which rates are told everywhere.
     pub(super) const ALL: [Self; 2] = [Self::Media, Self::Other];
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 3] = [Self::AudioVideo, Self::Fetched, Self::Other];
 
     fn of(message: &Queued) -> Self {
         match message.message.action.as_ref() {
-            Action::Media { media, .. } => match media.media_type {
-                MediaType::Audio | MediaType::Video => Self::Media,
-                MediaType::Image | MediaType::File => Self::Other,
+            Action::Media { media, .. } => match (media.media_type, &media.source) {
+                (MediaType::Audio | MediaType::Video, _) => Self::AudioVideo,
+                (MediaType::Image | MediaType::File, MediaSource::Url { .. }) => Self::Fetched,
+                (MediaType::Image | MediaType::File, MediaSource::AttachmentId(_)) => Self::Other,
             },
             Action::Text { .. } | Action::SenderAction(_) | Action::Template { .. } => Self::Other,
+        }
+    }
+
+    /// The rate that holds for messages of this kind.
+    pub(super) fn rate(self) -> RateKind {
+        match self {
+            Self::AudioVideo => RateKind::Media,
+            Self::Fetched | Self::Other => RateKind::Other,
         }
     }
 }
@@ -50,7 +75,7 @@ struct Waiting {
 /// A recipient with a message in a queue or in flight: its first one.
 #[derive(Debug, Default)]
 struct Taken {
-    /// The first one is a bulk's, and is in a queue.
+    /// The first one is a bulk's, and waits: in a queue, or to be tried again.
     is_bulk_waiting: bool,
     /// A unary message has gone before it, and is the first one now.
     is_overtaken: bool,
@@ -63,31 +88,81 @@ impl Taken {
         let unary = self.behind.iter().take_while(|other| other.source == Source::Unary).count();
         self.behind.insert(unary, message);
     }
+
+    fn is_next_unary(&self) -> bool {
+        self.behind.front().is_some_and(|next| next.source == Source::Unary)
+    }
+}
+
+/// Recipients are hashes already.
+#[derive(Debug, Default)]
+struct HashedAlready(u64);
+
+impl Hasher for HashedAlready {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
 }
 
 /// One page's queue.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Queue {
-    hasher: RandomState,
-    media: Waiting,
-    other: Waiting,
-    recipients: HashMap<RecipientHash, Taken>,
+    hash_key: u64,
+    /// In the order of [`Kind::ALL`].
+    waiting: [Waiting; Kind::ALL.len()],
+    recipients: HashMap<RecipientHash, Taken, BuildHasherDefault<HashedAlready>>,
     /// Messages that are tried again later; their recipients stay taken.
     delayed: BTreeMap<(Instant, u64), Queued>,
     delayed_number: u64,
+    /// Messages in all of these.
+    len: usize,
 }
 
 impl Queue {
-    /// The hash that a message's recipient is known by.
-    pub(super) fn recipient(&self, message: &Queued) -> RecipientHash {
-        self.hasher.hash_one(&message.message.recipient)
+    /// An empty queue that knows recipients by their hashes under this key.
+    pub(super) fn new(hash_key: u64) -> Self {
+        Self {
+            hash_key,
+            waiting: Default::default(),
+            recipients: HashMap::default(),
+            delayed: BTreeMap::new(),
+            delayed_number: 0,
+            len: 0,
+        }
+    }
+
+    /// Messages that wait, those that are tried again later included.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn hash(&self, recipient: &Recipient) -> RecipientHash {
+        let mut hasher = DefaultHasher::new();
+        self.hash_key.hash(&mut hasher);
+        recipient.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Adds a message behind all others of its source and of its recipient, but a unary one before those of bulks.
-    pub(super) fn push(&mut self, message: Queued) {
-        let recipient = self.recipient(&message);
+    pub(super) fn push(&mut self, mut message: Queued) {
+        self.len += 1;
+        message.recipient = self.hash(&message.message.recipient);
         let is_unary = message.source == Source::Unary;
-        if let Some(taken) = self.recipients.get_mut(&recipient) {
+        if let Some(taken) = self.recipients.get_mut(&message.recipient) {
             if !is_unary {
                 taken.behind.push_back(message);
                 return;
@@ -99,15 +174,29 @@ impl Queue {
             taken.is_overtaken = true;
         } else {
             let taken = Taken { is_bulk_waiting: !is_unary, ..Taken::default() };
-            self.recipients.insert(recipient, taken);
+            self.recipients.insert(message.recipient, taken);
         }
         self.waiting(Kind::of(&message)).push_back(message);
     }
 
-    /// Puts a message back that was taken and not sent: it goes first, once `due`. Its recipient stays taken.
+    /// Puts a message back that was taken and not sent: once it is `due` it goes first, and with no time behind the others
+    /// of its source, so that another message finds out whether the page sends again. Its recipient stays taken, but unary
+    /// messages to them need not wait for an item of a bulk.
     pub(super) fn put_back(&mut self, message: Queued, due: Option<Instant>) {
+        self.len += 1;
+        if message.source != Source::Unary
+            && let Some(taken) = self.recipients.get_mut(&message.recipient)
+        {
+            taken.is_bulk_waiting = true;
+            if taken.is_next_unary()
+                && let Some(unary) = taken.behind.pop_front()
+            {
+                taken.is_overtaken = true;
+                self.waiting(Kind::of(&unary)).push_back(unary);
+            }
+        }
         match due {
-            None => self.waiting(Kind::of(&message)).push_front(message),
+            None => self.waiting(Kind::of(&message)).push_back(message),
             Some(due) => {
                 self.delayed_number += 1;
                 self.delayed.insert((due, self.delayed_number), message);
@@ -130,14 +219,17 @@ impl Queue {
         self.delayed.first_key_value().map(|((due, _), _)| *due)
     }
 
-    /// The first deadline of all that waits.
+    /// The first deadline of all that waits. Looks at every message.
     pub(super) fn earliest_deadline(&self) -> Option<Instant> {
+        self.messages().filter_map(|message| message.deadline).min()
+    }
+
+    /// Every message that waits.
+    fn messages(&self) -> impl Iterator<Item = &Queued> {
         let behind = self.recipients.values().flat_map(|taken| &taken.behind);
-        let bulks = [&self.media, &self.other].into_iter().flat_map(|waiting| &waiting.bulks);
-        let unary = [&self.media, &self.other].into_iter().flat_map(|waiting| &waiting.unary);
-        let waiting =
-            behind.chain(bulks.flat_map(|(_, queue)| queue)).chain(unary).chain(self.delayed.values());
-        waiting.filter_map(|message| message.deadline).min()
+        let bulks = self.waiting.iter().flat_map(|waiting| &waiting.bulks).flat_map(|(_, queue)| queue);
+        let unary = self.waiting.iter().flat_map(|waiting| &waiting.unary);
+        behind.chain(bulks).chain(unary).chain(self.delayed.values())
     }
 
     /// How many unary messages of a kind may go next.
@@ -153,7 +245,9 @@ impl Queue {
     /// Takes up to `count` unary messages.
     pub(super) fn take_unary(&mut self, kind: Kind, count: usize) -> Vec<Queued> {
         let unary = &mut self.waiting(kind).unary;
-        unary.drain(..count.min(unary.len())).collect()
+        let taken: Vec<_> = unary.drain(..count.min(unary.len())).collect();
+        self.len -= taken.len();
+        taken
     }
 
     /// Takes up to `count` bulk messages, one from each bulk in turn.
@@ -162,8 +256,7 @@ impl Queue {
         while batch.len() < count
             && let Some(message) = self.waiting(kind).next_of_bulks()
         {
-            let recipient = self.recipient(&message);
-            let taken = self.recipients.entry(recipient).or_default();
+            let taken = self.recipients.entry(message.recipient).or_default();
             taken.is_bulk_waiting = false;
             if std::mem::take(&mut taken.is_overtaken) {
                 taken.put_behind_unary(message);
@@ -171,13 +264,14 @@ impl Queue {
                 batch.push(message);
             }
         }
+        self.len -= batch.len();
         batch
     }
 
     /// A recipient's first message has its outcome, or is gone: the next one moves up.
     pub(super) fn release(&mut self, recipient: RecipientHash) {
         let Some(taken) = self.recipients.get_mut(&recipient) else { return };
-        let is_next_unary = taken.behind.front().is_some_and(|next| next.source == Source::Unary);
+        let is_next_unary = taken.is_next_unary();
         if std::mem::take(&mut taken.is_overtaken) && !is_next_unary {
             return;
         }
@@ -192,14 +286,13 @@ impl Queue {
 
     /// A message is gone that was in a queue.
     fn forget(&mut self, message: &Queued) {
-        let recipient = self.recipient(message);
-        match self.recipients.get_mut(&recipient) {
+        match self.recipients.get_mut(&message.recipient) {
             Some(taken) if taken.is_overtaken && message.source != Source::Unary => {
                 (taken.is_bulk_waiting, taken.is_overtaken) = (false, false);
             }
             Some(taken) => {
                 taken.is_bulk_waiting &= message.source == Source::Unary;
-                self.release(recipient);
+                self.release(message.recipient);
             }
             None => {}
         }
@@ -212,7 +305,7 @@ impl Queue {
             taken.extend(extract(&mut recipient.behind, &is_meant));
         }
         let mut free: Vec<Queued> = Vec::new();
-        for waiting in [&mut self.media, &mut self.other] {
+        for waiting in &mut self.waiting {
             free.extend(extract(&mut waiting.unary, &is_meant));
             for (_, queue) in &mut waiting.bulks {
                 free.extend(extract(queue, &is_meant));
@@ -227,20 +320,33 @@ impl Queue {
             self.forget(message);
         }
         taken.extend(free);
+        self.len -= taken.len();
         taken
     }
 
+    /// Panics if something is left of messages that are gone.
+    #[cfg(test)]
+    pub(super) fn check_empty(&self) {
+        assert!(self.messages().next().is_none(), "messages that nobody counts");
+        assert!(self.recipients.is_empty(), "recipients with nothing to send");
+        assert!(self.waiting.iter().all(|waiting| waiting.bulks.is_empty() && waiting.in_bulks == 0));
+    }
+
     fn of(&self, kind: Kind) -> &Waiting {
+        let [audio_video, fetched, other] = &self.waiting;
         match kind {
-            Kind::Media => &self.media,
-            Kind::Other => &self.other,
+            Kind::AudioVideo => audio_video,
+            Kind::Fetched => fetched,
+            Kind::Other => other,
         }
     }
 
     fn waiting(&mut self, kind: Kind) -> &mut Waiting {
+        let [audio_video, fetched, other] = &mut self.waiting;
         match kind {
-            Kind::Media => &mut self.media,
-            Kind::Other => &mut self.other,
+            Kind::AudioVideo => audio_video,
+            Kind::Fetched => fetched,
+            Kind::Other => other,
         }
     }
 }

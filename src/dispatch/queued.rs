@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
+use super::queue::RecipientHash;
 use crate::error::{Outcome, Reason, SendError};
 use crate::ledger::Claim;
 use crate::message::Message;
@@ -22,10 +23,36 @@ pub struct Queued {
     pub source: Source,
     /// Calls that carried it so far.
     pub attempts: u32,
+    /// Of these, the ones after which Graph throttled it.
+    pub(super) throttled: u32,
     /// It is not sent after this.
     pub deadline: Option<Instant>,
     /// Where its outcome goes.
     pub reply: Reply,
+    /// Whom it is for, once it is in a queue.
+    pub(super) recipient: RecipientHash,
+}
+
+impl Queued {
+    /// A message that no call has carried yet.
+    pub fn new(
+        message: Message,
+        claim: Option<Claim>,
+        source: Source,
+        deadline: Option<Instant>,
+        reply: Reply,
+    ) -> Self {
+        Self {
+            message,
+            claim,
+            source,
+            attempts: 0,
+            throttled: 0,
+            deadline,
+            reply,
+            recipient: RecipientHash::default(),
+        }
+    }
 }
 
 /// Who queued a message.

@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use super::pacing::Pace;
-use super::queue::Kind;
+use super::queue::RateKind;
 use crate::ledger::Demand;
 use crate::limits::{USAGE_MEMORY, USAGE_SLOW_PERCENT};
 use crate::pages::{MEDIA_RATE_PER_SECOND_DEFAULT, Page, RATE_PER_SECOND_DEFAULT};
@@ -15,7 +15,7 @@ const SHARE_AT_FULL_USAGE: f64 = 0.1;
 /// The paces of a page's kinds of message.
 #[derive(Debug)]
 pub(super) struct Rates {
-    /// In the order of [`Kind::ALL`].
+    /// In the order of [`RateKind::ALL`].
     paces: [Pace; 2],
     /// How full the page's budget with Graph was, in percent, and when.
     usage: Option<(f64, Instant)>,
@@ -27,7 +27,7 @@ pub(super) struct Rates {
 pub(super) enum Share {
     /// All of it: nobody else sends for the page.
     Whole,
-    /// As many messages per second of each kind, in the order of [`Kind::ALL`]; `None` if it has not asked for any.
+    /// As many messages per second of each kind, in the order of [`RateKind::ALL`]; `None` if it has not asked for any.
     Part { rates: [Option<f64>; 2], until: Instant },
 }
 
@@ -37,8 +37,8 @@ impl Rates {
         Self { paces: [(); 2].map(|()| Pace::new(Some(0.0), now)), usage: None, share }
     }
 
-    /// Takes the configuration as it is now.
-    pub(super) fn refresh(&mut self, page: &Page, now: Instant) {
+    /// Takes the configuration as it is now, and brings the paces up to a time.
+    pub(super) fn advance(&mut self, page: &Page, now: Instant) {
         let allowed = self.allowed(page, now);
         let shares = match self.share {
             Share::Whole => [f64::INFINITY; 2],
@@ -47,14 +47,23 @@ impl Rates {
         };
         for ((pace, allowed), share) in self.paces.iter_mut().zip(allowed).zip(shares) {
             pace.set_rate(allowed.map(|allowed| allowed.min(share)), now);
+            pace.advance(now);
         }
     }
 
-    pub(super) fn pace(&mut self, kind: Kind) -> &mut Pace {
+    pub(super) fn pace(&self, kind: RateKind) -> &Pace {
+        let [media, other] = &self.paces;
+        match kind {
+            RateKind::Media => media,
+            RateKind::Other => other,
+        }
+    }
+
+    pub(super) fn pace_mut(&mut self, kind: RateKind) -> &mut Pace {
         let [media, other] = &mut self.paces;
         match kind {
-            Kind::Media => media,
-            Kind::Other => other,
+            RateKind::Media => media,
+            RateKind::Other => other,
         }
     }
 
@@ -71,17 +80,17 @@ impl Rates {
         }
     }
 
-    /// Whether this replica must ask for a share before it can send a message of this kind.
-    pub(super) fn must_ask(&mut self, kind: Kind) -> bool {
+    /// Whether this replica has no share yet of a rate that is limited.
+    pub(super) fn lacks_share(&self, kind: RateKind) -> bool {
         let Share::Part { rates: [media, other], .. } = self.share else { return false };
         let share = match kind {
-            Kind::Media => media,
-            Kind::Other => other,
+            RateKind::Media => media,
+            RateKind::Other => other,
         };
         share.is_none() && self.pace(kind).rate_per_second().is_some()
     }
 
-    /// Messages per second that may go now, in the order of [`Kind::ALL`]; `None` for no limit.
+    /// Messages per second that may go now, in the order of [`RateKind::ALL`]; `None` for no limit.
     pub(super) fn current(&self) -> [Option<f64>; 2] {
         self.paces.each_ref().map(Pace::rate_per_second)
     }
@@ -90,16 +99,18 @@ impl Rates {
         self.share = share;
     }
 
-    /// What this process could use of the page's rates, in the order of [`Kind::ALL`]; `None` where there is no limit.
-    pub(super) fn demands(&mut self, page: &Page, now: Instant) -> [Option<Demand>; 2] {
-        let mut allowed = self.allowed(page, now).into_iter();
-        self.paces.each_mut().map(|pace| {
-            let rate = allowed.next().flatten()?;
-            Some(Demand { rate, wanted: pace.wanted(rate, now) })
+    /// What this process could use of the page's rates, given whether something waits for them; both in the order of
+    /// [`RateKind::ALL`]. `None` where there is no limit.
+    pub(super) fn demands(&self, page: &Page, is_waiting: [bool; 2], now: Instant) -> [Option<Demand>; 2] {
+        let mut allowed = self.allowed(page, now).into_iter().zip(is_waiting);
+        self.paces.each_ref().map(|pace| {
+            let (rate, is_waiting) = allowed.next()?;
+            let rate = rate?;
+            Some(Demand { rate, wanted: pace.wanted(rate, is_waiting, now) })
         })
     }
 
-    /// Messages per second of all replicas together, in the order of [`Kind::ALL`]; `None` where there is no limit.
+    /// Messages per second of all replicas together, in the order of [`RateKind::ALL`]; `None` where there is no limit.
     fn allowed(&self, page: &Page, now: Instant) -> [Option<f64>; 2] {
         // Other replicas may have heard something newer.
         let usage = self.usage.filter(|(_, at)| now.saturating_duration_since(*at) < USAGE_MEMORY);

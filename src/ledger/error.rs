@@ -16,7 +16,7 @@ pub(super) type Result<T> = std::result::Result<T, LedgerError>;
 
 impl LedgerError {
     /// Something that may pass: a full disk, a database that is away.
-    pub(super) fn passing(message: impl Into<String>) -> Self {
+    pub(crate) fn passing(message: impl Into<String>) -> Self {
         Self { message: message.into(), is_refusal: false }
     }
 

@@ -34,16 +34,18 @@
 //! Rows hold outcomes, not content: no text, no recipient, no token.
 //!
 //! The map: [`Ledger`] asks the `writer`, the one task that writes, in groups; `store` says what a database must do and
-//! what rows mean; `sqlite` and `postgres` do it; `outcome` is the stored form of an outcome. `budget` is what replicas
+//! what rows mean; `sqlite` and `postgres` do it; `outcome` is the stored form of an outcome. `shares` is what replicas
 //! share beside the record: the pages' rates.
 
-mod budget;
 mod error;
 mod json;
+#[cfg(test)]
+pub(crate) mod memory;
 mod outcome;
 mod postgres;
 mod record;
 mod rows;
+mod shares;
 mod sqlite;
 mod store;
 mod writer;
@@ -54,11 +56,11 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use budget::{Ask, Demand, Grant, PageStanding, PageState};
 pub use error::LedgerError;
 pub use record::{
     BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, RunId, Settlement, State, Ticket,
 };
+pub use shares::{Ask, Demand, Grant, PageStanding, PageState};
 
 use self::error::Result;
 use self::postgres::PostgresStore;
@@ -220,6 +222,12 @@ impl Ledger {
     /// Follows [`Ledger::is_ready`].
     pub fn readiness(&self) -> watch::Receiver<bool> {
         self.ready.clone()
+    }
+
+    /// Completes when the ledger takes nothing any more: it was closed, or its writing task has ended by a bug. The
+    /// process should end then.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
     }
 
     /// Writes what waits and closes the database. What is still claimed becomes unknown.

@@ -90,7 +90,14 @@ pub(super) fn read(state: State, time_ms: i64, json: Option<&str>) -> Outcome {
                 sent_time: from_ms(time_ms),
             })
         }
-        State::Failed => Outcome::Failed(read_error(json, Reason::GraphRejected, "graph refused it")),
+        State::Failed => {
+            let mut error = read_error(json, Reason::GraphRejected, "graph refused it");
+            // What is on record cannot be sent again, so it must not say so.
+            if error.reason.is_retryable() {
+                error.reason = Reason::GraphRejected;
+            }
+            Outcome::Failed(error)
+        }
         State::Unknown => Outcome::Unknown(match json {
             Some(_) => read_error(json, Reason::OutcomeUnknown, "it may have been sent"),
             None => SendError::new(

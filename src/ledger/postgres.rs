@@ -3,9 +3,9 @@
 //! Each replica is an owner with a lease. A claim whose owner has none counts as unknown, for everyone and at once;
 //! nothing needs to mark it. A replica that is not sure of its lease claims nothing.
 
-mod budget;
 mod connect;
 mod lease;
+mod shares;
 mod statements;
 
 use std::collections::HashSet;
@@ -19,12 +19,12 @@ use tokio::sync::Mutex;
 
 use self::connect::{Address, within};
 use self::lease::Lease;
-use super::budget::{Ask, Grant};
 use super::error::Result;
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
 use super::rows::{Counts, bulk_record, results_page};
+use super::shares::{Ask, Grant};
 use super::store::{Row, Store, Verdict, all_new, carry_out, judge, split};
 use crate::limits::{LEDGER_SWEEP_ROWS, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_LEASE, SHARE_TIMEOUT};
 
@@ -209,7 +209,7 @@ async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) -> R
 
 async fn release(connection: &mut PgConnection, released: &[&Settlement]) -> Result<()> {
     let voided = released.iter().filter(|it| matches!(it.end, End::Voided));
-    let (keys, numbers): (Vec<_>, Vec<_>) = voided.map(|it| (&it.key, it.claim.0)).unzip();
+    let (keys, numbers): (Vec<_>, Vec<_>) = voided.map(|it| (it.key(), it.claim().0)).unzip();
     if !keys.is_empty() {
         let keys: Keys = keys.into_iter().collect();
         sqlx::query(statements::AWAIT_INSERTS)
@@ -226,8 +226,8 @@ async fn release(connection: &mut PgConnection, released: &[&Settlement]) -> Res
             .execute(&mut *connection)
             .await?;
     }
-    let keys: Keys = released.iter().map(|it| &it.key).collect();
-    let numbers: Vec<_> = released.iter().map(|it| it.claim.0).collect();
+    let keys: Keys = released.iter().map(|it| it.key()).collect();
+    let numbers: Vec<_> = released.iter().map(|it| it.claim().0).collect();
     for statement in [statements::RELEASE_CLAIMED, statements::RELEASE_RECLAIMED] {
         sqlx::query(statement)
             .bind(&keys.pages)
@@ -336,7 +336,7 @@ impl Store for PostgresStore {
 
     async fn share(&self, asks: &[Ask]) -> Result<Vec<Grant>> {
         let mut connection = within(SHARE_TIMEOUT, async { Ok(self.pool.acquire().await?) }).await?;
-        let share = budget::share(&mut connection, self.lease.owner(), SHARE_LEASE, asks);
+        let share = shares::share(&mut connection, self.lease.owner(), SHARE_LEASE, asks);
         let grants = within(SHARE_TIMEOUT, share).await;
         if grants.is_err() {
             // It may hold the lock that others wait for.

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::outcome;
 use crate::error::Outcome;
@@ -84,19 +85,43 @@ impl ClaimNumber {
     }
 }
 
-/// The right to send one message and the duty to settle it. Settle it also if it was not sent.
+/// The right to send one message and the duty to settle it. Settle it also if it was not sent. One that is dropped all the
+/// same, by a bug, ends as unknown.
 #[derive(Debug)]
-#[must_use = "a claim that nobody settles stays in progress until the process ends"]
+#[must_use = "a claim that nobody settles is unknown"]
 pub struct Ticket {
-    pub(super) key: Key,
+    key: Key,
     pub(super) claim: ClaimNumber,
+    /// Where settlements go that nobody made; set as long as someone must make one.
+    unsettled: Option<UnboundedSender<Settlement>>,
+}
+
+impl Ticket {
+    pub(super) fn new(key: Key, claim: ClaimNumber) -> Self {
+        Self { key, claim, unsettled: None }
+    }
+
+    /// From now on, dropping it settles it.
+    pub(super) fn settle_on_drop(&mut self, unsettled: UnboundedSender<Settlement>) {
+        self.unsettled = Some(unsettled);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(unsettled) = self.unsettled.take() {
+            tracing::error!("a message was not settled: its outcome is unknown");
+            let ticket = Self::new(self.key.clone(), self.claim);
+            // Fails if the ledger is closed: then it is unknown anyway.
+            drop(unsettled.send(Settlement::unknown(ticket)));
+        }
+    }
 }
 
 /// What became of a message that was claimed.
 #[derive(Debug)]
 pub struct Settlement {
-    pub(super) key: Key,
-    pub(super) claim: ClaimNumber,
+    ticket: Ticket,
     pub(super) end: End,
 }
 
@@ -112,10 +137,24 @@ pub(super) enum End {
 }
 
 impl Settlement {
-    /// Records the outcome of a message. [`Outcome::NotSent`] and [`Outcome::Rejected`] leave no record: they
-    /// release the claim, so that the message can be claimed anew.
+    fn end(mut ticket: Ticket, end: End) -> Self {
+        ticket.unsettled = None;
+        Self { ticket, end }
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.ticket.key
+    }
+
+    pub(super) fn claim(&self) -> ClaimNumber {
+        self.ticket.claim
+    }
+
+    /// Records the outcome of a message, or releases the claim if [`Outcome::is_recorded`] says no: the message can then
+    /// be claimed anew.
     pub fn new(ticket: Ticket, outcome: &Outcome) -> Self {
         let end = match outcome {
+            _ if !outcome.is_recorded() => End::Released,
             Outcome::Sent(receipt) => End::Recorded {
                 state: State::Sent,
                 time_ms: to_ms(receipt.sent_time),
@@ -125,16 +164,26 @@ impl Settlement {
             Outcome::Unknown(error) => End::recorded_now(State::Unknown, outcome::of_error(error)),
             Outcome::NotSent(_) | Outcome::Rejected(_) => End::Released,
         };
-        Self { key: ticket.key, claim: ticket.claim, end }
+        Self::end(ticket, end)
     }
 
     pub(super) fn release(ticket: Ticket) -> Self {
-        Self { key: ticket.key, claim: ticket.claim, end: End::Released }
+        Self::end(ticket, End::Released)
+    }
+
+    /// Nobody knows what became of it.
+    pub(super) fn unknown(ticket: Ticket) -> Self {
+        Self::new(ticket, &Outcome::unknown("nobody settled it"))
+    }
+
+    /// The same message, as unknown: the database does not take the outcome that it had.
+    pub(super) fn into_unknown(self) -> Self {
+        Self::unknown(self.ticket)
     }
 
     /// Undoes a claim of a write that failed.
     pub(super) fn void(key: Key, claim: ClaimNumber) -> Self {
-        Self { key, claim, end: End::Voided }
+        Self::end(Ticket::new(key, claim), End::Voided)
     }
 }
 

@@ -1,4 +1,4 @@
-//! What both databases' answers about a bulk mean.
+//! What the rows mean that both databases return about a bulk.
 
 use super::outcome;
 use super::record::{BulkRecord, ResultsPage, State, from_ms};

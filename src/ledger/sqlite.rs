@@ -114,7 +114,7 @@ fn settled(settlements: &[&Settlement]) -> Result<[String; 2]> {
     let (recorded, released) = split(settlements);
     let recorded: Vec<_> =
         recorded.iter().map(|it| ((it.state, it.time_ms), it.claim.0, it.outcome)).collect();
-    let released: Vec<_> = released.iter().map(|it| it.claim.0).collect();
+    let released: Vec<_> = released.iter().map(|it| it.claim().0).collect();
     Ok([grouped(&recorded)?, json(&released)?])
 }
 

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::budget::{Ask, Grant};
 use super::error::Result;
 use super::outcome;
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, RunId, Settlement, State,
     Ticket,
 };
+use super::shares::{Ask, Grant};
 use crate::error::Outcome;
 use crate::limits::LEDGER_RUNS_MAX;
 
@@ -151,7 +151,7 @@ pub(super) fn all_new(claims: &[Claim], first: ClaimNumber) -> Vec<Claimed> {
 }
 
 fn new(claim: &Claim, number: ClaimNumber) -> Claimed {
-    Claimed::New(Ticket { key: claim.key.clone(), claim: number })
+    Claimed::New(Ticket::new(claim.key.clone(), number))
 }
 
 /// What a group of claims found, given the rows of its keys. Their numbers tell which it inserted itself.
@@ -226,8 +226,8 @@ pub(super) fn split<'a>(settlements: &[&'a Settlement]) -> (Vec<Recorded<'a>>, V
     for settlement in settlements {
         match &settlement.end {
             End::Recorded { state, time_ms, outcome } => recorded.push(Recorded {
-                key: &settlement.key,
-                claim: settlement.claim,
+                key: settlement.key(),
+                claim: settlement.claim(),
                 state: state.number(),
                 time_ms: *time_ms,
                 outcome,

@@ -40,12 +40,12 @@ impl GraphError {
         }
     }
 
-    /// An error that Graph marks as transient, with a code no table lists: nothing was sent.
+    /// An error that Graph marks as transient, with a code no table lists and a status that is no server error's: nothing
+    /// was sent.
     pub(crate) fn transient() -> Self {
         Self {
             message: "An unexpected error has occurred. Please retry your request later.".to_owned(),
             is_transient: true,
-            status: 503,
             ..Self::known(4200, None)
         }
     }

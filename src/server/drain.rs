@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
-use tokio_util::sync::CancellationToken;
 
 use super::listener::Listening;
+use crate::api::context::Drain;
 use crate::api::health::Health;
 use crate::config::LifecycleOptions;
 use crate::dispatch::Dispatcher;
@@ -20,8 +20,8 @@ pub(super) struct Running {
     /// The admin port, if there is one.
     pub(super) admin: JoinSet<()>,
     pub(super) health: Health,
-    /// Cancelled when nothing new is sent any more.
-    pub(super) draining: CancellationToken,
+    /// What calls hear of its end.
+    pub(super) drain: Drain,
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) ledger: Ledger,
     pub(super) metrics: Metrics,
@@ -35,7 +35,7 @@ impl Running {
         self.health.set_ready(false);
         // Until balancers and clients have heard of it, calls still come here, and are still served.
         sleep(options.drain_delay()).await;
-        self.draining.cancel();
+        self.drain.began.cancel();
         self.health.close();
         let by = Instant::now() + options.drain_timeout();
         self.main.close(by).await;

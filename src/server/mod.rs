@@ -17,16 +17,17 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::api::auth::{Auth, CallerLimits, Credentials};
-use crate::api::bulk::SharedRoom;
+use crate::api::bulk::room::SharedRoom;
+use crate::api::context::{Context as CallContext, Drain};
 use crate::api::health::Health;
+use crate::api::heavy::HeavyWork;
 use crate::api::middleware::Middleware;
 use crate::api::pb;
-use crate::api::pb::messenger_service_server::MessengerServiceServer;
 use crate::api::service::MessengerService;
+use crate::api::wire::messenger_service_server::MessengerServiceServer;
 use crate::callers::Callers;
 use crate::config::ServeOptions;
 use crate::dispatch::Dispatcher;
@@ -69,7 +70,8 @@ impl Server {
         let tls = tls::load(&options.security)?;
         let admin_listen = options.telemetry.admin_listen.address();
         let metrics = Metrics::new(admin_listen.is_some(), options.telemetry.collector())?;
-        let graph = Arc::new(Client::new(&options.graph_url, metrics.clone())?);
+        let graph =
+            Arc::new(Client::new(&options.graph_url, options.graph_tls_ca.as_deref(), metrics.clone())?);
         let listener = listen(options.listen).await?;
         let health_listener = match options.lifecycle.health_listen {
             Some(address) => Some(listen(address).await?),
@@ -117,7 +119,7 @@ impl Server {
     /// Serves until `shutdown` completes, then finishes what was started, for at most the drain timeout.
     ///
     /// # Errors
-    /// If the service cannot be put together.
+    /// If the service cannot be put together, or the ledger has ended by a bug.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
         let mut background = JoinSet::new();
         background.spawn(self.pages.clone().watch());
@@ -126,35 +128,44 @@ impl Server {
         let health = Health::default();
         background.spawn(follow_readiness(health.clone(), self.ledger.readiness()));
         let lifecycle = self.options.lifecycle.clone();
+        let ledger = self.ledger.clone();
         let running = self.start(health)?;
-        shutdown.await;
+        let is_broken = tokio::select! {
+            () = shutdown => false,
+            () = ledger.ended() => true,
+        };
         // So that nothing says that it is ready any more.
         background.shutdown().await;
         running.drain(&lifecycle).await;
+        anyhow::ensure!(
+            !is_broken,
+            "the ledger has stopped by a bug, which the log tells: start the service again"
+        );
         Ok(())
     }
 
     /// Takes connections from now on.
     fn start(self, health: Health) -> anyhow::Result<Running> {
-        let draining = CancellationToken::new();
+        let drain = Drain::default();
         let auth = Arc::new(self.auth());
         let dispatcher = Arc::new(Dispatcher::new(
             self.pages.clone(),
             self.graph.clone(),
             self.ledger.clone(),
             self.metrics.clone(),
-            draining.clone(),
+            drain.began.clone(),
         ));
-        let service = MessengerService {
+        let service = MessengerService::new(Arc::new(CallContext {
             pages: self.pages.clone(),
             dispatcher: dispatcher.clone(),
             graph: self.graph.clone(),
             ledger: self.ledger.clone(),
             bulk_in_flight_max: self.options.bulk_in_flight_max,
             bulk_room: SharedRoom::default(),
+            heavy: HeavyWork::start().context("no thread for heavy work")?,
             metrics: self.metrics.clone(),
-            draining: draining.clone(),
-        };
+            drain: drain.clone(),
+        }));
         let routes = messenger_routes(service)?.add_service(health.service());
         let age_max = self.options.lifecycle.connection_age_max();
         tracing::info!(address = %self.listener.local_addr()?, "grpc listens");
@@ -175,7 +186,7 @@ impl Server {
         if let Some(listener) = self.admin_listener {
             admin.spawn(admin::serve(listener, Admin { health: health.clone(), metrics: metrics.clone() }));
         }
-        Ok(Running { main, probes, admin, health, draining, dispatcher, ledger: self.ledger, metrics })
+        Ok(Running { main, probes, admin, health, drain, dispatcher, ledger: self.ledger, metrics })
     }
 
     fn auth(&self) -> Auth {

@@ -42,6 +42,7 @@ struct Instruments {
     retries: Counter<u64>,
     streams: UpDownCounter<i64>,
     accept_errors: Counter<u64>,
+    receipts_mismatched: Counter<u64>,
     ledger_duration: Histogram<f64>,
     ledger_rows: Histogram<u64>,
 }
@@ -151,6 +152,11 @@ impl Metrics {
                 "{error}",
                 "Connections that could not be accepted",
             ),
+            receipts_mismatched: counter(
+                "messenger.receipts.mismatched",
+                "{receipt}",
+                "Receipts of Graph that name another recipient than the message has",
+            ),
             ledger_duration: seconds(
                 "messenger.ledger.write.duration",
                 &WRITE_SECONDS,
@@ -168,12 +174,8 @@ impl Metrics {
             is_told,
         };
         // So that they are there before the first time.
-        for counter in [&instruments.replays, &instruments.retries, &instruments.accept_errors] {
-            counter.add(0, &[]);
-        }
-        instruments.streams.add(0, &[]);
-        // So that they are there before the first time.
-        for counter in [&instruments.replays, &instruments.retries, &instruments.accept_errors] {
+        let Instruments { replays, retries, accept_errors, receipts_mismatched, .. } = &instruments;
+        for counter in [replays, retries, accept_errors, receipts_mismatched] {
             counter.add(0, &[]);
         }
         instruments.streams.add(0, &[]);
@@ -252,6 +254,11 @@ impl Metrics {
         ];
         let labels = if is_error { &labels[..] } else { &labels[..3] };
         self.0.rpc_duration.record(duration.as_secs_f64(), labels);
+    }
+
+    /// So many receipts of Graph named another recipient than their messages.
+    pub fn receipts_mismatched(&self, count: usize) {
+        self.0.receipts_mismatched.add(count as u64, &[]);
     }
 
     /// A Graph call has ended.

@@ -5,7 +5,7 @@ use super::item::Item;
 use super::value::Value;
 use crate::limits::{TEMPLATE_BYTES_PER_STEP, TEMPLATE_STEPS_MAX};
 
-/// What is left of [`TEMPLATE_STEPS_MAX`].
+/// What is left of the steps of a rendering, [`TEMPLATE_STEPS_MAX`] at most.
 #[derive(Debug)]
 pub(crate) struct Budget {
     steps_left: u64,
@@ -22,14 +22,21 @@ impl From<OverBudget> for RenderFault {
 }
 
 impl Budget {
-    pub(crate) fn new() -> Self {
-        Self { steps_left: TEMPLATE_STEPS_MAX }
+    /// A budget of so many steps, or as many as one rendering may have.
+    pub(crate) fn new(steps: u64) -> Self {
+        Self { steps_left: steps.min(TEMPLATE_STEPS_MAX) }
+    }
+
+    /// Steps that are left.
+    pub(crate) fn steps_left(&self) -> u64 {
+        self.steps_left
     }
 
     pub(crate) fn charge(&mut self, steps: usize) -> Result<(), OverBudget> {
         let steps = u64::try_from(steps).unwrap_or(u64::MAX);
-        self.steps_left = self.steps_left.checked_sub(steps).ok_or(OverBudget)?;
-        Ok(())
+        let left = self.steps_left.checked_sub(steps);
+        self.steps_left = left.unwrap_or_default();
+        left.map(drop).ok_or(OverBudget)
     }
 
     pub(crate) fn charge_bytes(&mut self, bytes: usize) -> Result<(), OverBudget> {

@@ -41,7 +41,7 @@ pub use variables::{Variables, VariablesError};
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::limits::TEMPLATE_OUTPUT_BYTES_MAX;
+use crate::limits::{TEMPLATE_OUTPUT_BYTES_MAX, TEMPLATE_STEPS_MAX};
 use render::Renderer;
 use syntax::Node;
 use writer::{EmptyValue, JsonPlace, Output, Style};
@@ -90,7 +90,21 @@ impl Template {
     /// If a helper cannot work with what it is given, a budget is exceeded, a variable is missing in strict
     /// mode, or in JSON mode a value does not fit its place or the result is not one JSON value.
     pub fn render(&self, variables: &Variables, options: &RenderOptions) -> Result<String, RenderError> {
-        let output = self.run(variables, options, TEMPLATE_OUTPUT_BYTES_MAX)?;
+        self.render_within(variables, options, &mut TEMPLATE_STEPS_MAX.clone())
+    }
+
+    /// Renders the template as [`render`](Self::render) does, in no more than so many steps, and takes those that it
+    /// needed off them. None are left after [`RenderFault::StepBudget`].
+    ///
+    /// # Errors
+    /// As [`render`](Self::render).
+    pub fn render_within(
+        &self,
+        variables: &Variables,
+        options: &RenderOptions,
+        steps: &mut u64,
+    ) -> Result<String, RenderError> {
+        let output = self.run(variables, options, TEMPLATE_OUTPUT_BYTES_MAX, steps)?;
         if self.mode == Mode::Json {
             json::check_json(&output.text)
                 .map_err(|error| self.not_json(&error, &output, variables, options))?;
@@ -109,6 +123,7 @@ impl Template {
         variables: &Variables,
         options: &RenderOptions,
         limit: usize,
+        steps: &mut u64,
     ) -> Result<Output, RenderError> {
         let style = match self.mode {
             Mode::Text => Style::Text,
@@ -117,9 +132,14 @@ impl Template {
         };
         let mut output = Output::new(style, limit);
         output.text.reserve(self.expected_bytes.load(Ordering::Relaxed));
-        let mut renderer = Renderer::new(&variables.root, output, *options);
-        renderer.nodes(&self.nodes)?;
-        Ok(renderer.output)
+        let mut renderer = Renderer::new(&variables.root, output, *options, *steps);
+        let before = renderer.budget.steps_left();
+        let rendered = renderer.nodes(&self.nodes);
+        *steps = match &rendered {
+            Err(RenderError { reason: RenderFault::StepBudget, .. }) => 0,
+            Ok(()) | Err(_) => *steps - (before - renderer.budget.steps_left()),
+        };
+        rendered.map(|()| renderer.output)
     }
 
     /// The error for a result that is not JSON: at the tag that printed nothing there, or where the template
@@ -143,7 +163,7 @@ impl Template {
         let message = error.to_string();
         let message = message.split(" at line ").next().unwrap_or_default();
         let reason = RenderFault::Json(format!("expected the result to be JSON: {message}"));
-        match self.run(variables, options, offset) {
+        match self.run(variables, options, offset, &mut TEMPLATE_STEPS_MAX.clone()) {
             Err(stopped) => RenderError { reason, ..stopped },
             Ok(_) => RenderError { line: self.last_line(), name: String::new(), reason },
         }

@@ -37,8 +37,8 @@ impl Call {
 }
 
 impl<'a> Renderer<'a> {
-    pub(crate) fn new(root: &'a Value, output: Output, options: RenderOptions) -> Self {
-        Self { scope: Scope::new(root), output, budget: Budget::new(), options }
+    pub(crate) fn new(root: &'a Value, output: Output, options: RenderOptions, steps: u64) -> Self {
+        Self { scope: Scope::new(root), output, budget: Budget::new(steps), options }
     }
 
     pub(crate) fn nodes(&mut self, nodes: &'a [Node]) -> Result<(), RenderError> {

@@ -24,6 +24,18 @@ impl Variables {
     /// If the lists under a prefix differ in length or hold too many values, a name has two dots, or a prefix
     /// is also a name.
     pub fn from_entries(entries: impl IntoIterator<Item = (String, Value)>) -> Result<Self, VariablesError> {
+        Self::from_entries_within(entries, &mut u64::MAX.clone())
+    }
+
+    /// Variables as [`from_entries`](Self::from_entries) makes them, in no more than so many steps, one for each value in
+    /// the lists under a prefix. The steps are taken off.
+    ///
+    /// # Errors
+    /// As [`from_entries`](Self::from_entries), and [`VariablesError::StepBudget`].
+    pub fn from_entries_within(
+        entries: impl IntoIterator<Item = (String, Value)>,
+        steps: &mut u64,
+    ) -> Result<Self, VariablesError> {
         let mut names: Vec<(Arc<str>, Slot)> = Vec::new();
         let mut places: HashMap<Arc<str>, usize> = HashMap::new();
         for (name, value) in entries {
@@ -49,7 +61,7 @@ impl Variables {
         }
         let entries = names.into_iter().map(|(name, slot)| match slot {
             Slot::Single(value) => Ok((name, value)),
-            Slot::Group(fields) => align(&name, fields).map(|value| (name, value)),
+            Slot::Group(fields) => align(&name, fields, steps).map(|value| (name, value)),
         });
         let map = Map::from_entries(entries.collect::<Result<Vec<_>, _>>()?);
         Ok(Self { root: Value::from(map) })
@@ -73,7 +85,7 @@ fn split(name: &str) -> Option<(&str, &str)> {
     name.split_once('.').filter(|(prefix, field)| !prefix.is_empty() && !field.is_empty())
 }
 
-fn align(prefix: &str, fields: Vec<(Arc<str>, Value)>) -> Result<Value, VariablesError> {
+fn align(prefix: &str, fields: Vec<(Arc<str>, Value)>, steps: &mut u64) -> Result<Value, VariablesError> {
     let lengths: Vec<(String, usize)> = fields
         .iter()
         .filter_map(|(field, value)| list(value).map(|items| (format!("{prefix}.{field}"), items.len())))
@@ -84,12 +96,13 @@ fn align(prefix: &str, fields: Vec<(Arc<str>, Value)>) -> Result<Value, Variable
     if lengths.iter().any(|(_, other)| other != length) {
         return Err(VariablesError::UnequalLengths { lengths });
     }
-    if length.saturating_mul(fields.len()) > TEMPLATE_ALIGNED_VALUES_MAX {
-        return Err(VariablesError::TooMany {
-            prefix: prefix.to_owned(),
-            values: length.saturating_mul(fields.len()),
-        });
+    let values = length.saturating_mul(fields.len());
+    if values > TEMPLATE_ALIGNED_VALUES_MAX {
+        return Err(VariablesError::TooMany { prefix: prefix.to_owned(), values });
     }
+    let left = steps.checked_sub(values as u64);
+    *steps = left.unwrap_or_default();
+    left.ok_or(VariablesError::StepBudget)?;
     let object = |index: usize| {
         let entries = fields.iter().map(|(field, value)| {
             let item = list(value).map_or(Some(value), |items| items.get(index));
@@ -132,6 +145,8 @@ pub enum VariablesError {
         /// Its number of values.
         values: usize,
     },
+    /// More values in all prefixes together than there are steps for.
+    StepBudget,
     /// A variable has the name that is also the prefix of others.
     PrefixIsName {
         /// That name.
@@ -157,6 +172,9 @@ impl fmt::Display for VariablesError {
                 formatter,
                 "expected at most {TEMPLATE_ALIGNED_VALUES_MAX} values in the lists that start with `{prefix}.`, found {values}"
             ),
+            Self::StepBudget => {
+                formatter.write_str("expected fewer values in the lists under common prefixes together")
+            }
             Self::PrefixIsName { name } => {
                 write!(
                     formatter,

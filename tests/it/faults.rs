@@ -16,16 +16,16 @@ pub const MESSAGE_FAULTS: &[Row] = &[
     ("fail-100",          ItemState::Failed,  ErrorReason::InvalidArgument,           Code::InvalidArgument),
     ("fail-190-463",      ItemState::NotSent, ErrorReason::PageTokenInvalid,          Code::FailedPrecondition),
     ("fail-102",          ItemState::NotSent, ErrorReason::PageTokenInvalid,          Code::FailedPrecondition),
-    ("fail-3",            ItemState::Failed,  ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
-    ("fail-10",           ItemState::Failed,  ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
-    ("fail-230",          ItemState::Failed,  ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
+    ("fail-3",            ItemState::NotSent, ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
+    ("fail-10",           ItemState::NotSent, ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
+    ("fail-230",          ItemState::NotSent, ErrorReason::PagePermissionMissing,     Code::FailedPrecondition),
     ("fail-368",          ItemState::NotSent, ErrorReason::PageRestricted,            Code::FailedPrecondition),
     ("fail-10-1893063",   ItemState::NotSent, ErrorReason::PageRestricted,            Code::FailedPrecondition),
     ("fail-10-2018278",   ItemState::Failed,  ErrorReason::OutsideWindow,             Code::FailedPrecondition),
     ("fail-551",          ItemState::Failed,  ErrorReason::RecipientUnavailable,      Code::FailedPrecondition),
     ("fail-551-1545041",  ItemState::Failed,  ErrorReason::RecipientUnavailable,      Code::FailedPrecondition),
     ("fail-10-2018108",   ItemState::Failed,  ErrorReason::RecipientUnavailable,      Code::FailedPrecondition),
-    ("fail-10-2018300",   ItemState::Failed,  ErrorReason::ThreadControlledElsewhere, Code::FailedPrecondition),
+    ("fail-10-2018300",   ItemState::NotSent, ErrorReason::ThreadControlledElsewhere, Code::FailedPrecondition),
     ("fail-100-2018001",  ItemState::Failed,  ErrorReason::RecipientNotFound,         Code::NotFound),
     ("fail-100-2018074",  ItemState::Failed,  ErrorReason::AttachmentNotFound,        Code::NotFound),
     ("throttle-always",   ItemState::NotSent, ErrorReason::RateLimited,               Code::ResourceExhausted),
@@ -109,7 +109,12 @@ async fn check_fault((fault, state, reason, code): Row) {
 #[tokio::test]
 async fn a_fault_of_one_entry_leaves_its_batch_alone() {
     let stack = harness::start().await;
-    let of_the_page = [ErrorReason::PageTokenInvalid, ErrorReason::PageRestricted, ErrorReason::RateLimited];
+    let of_the_page = [
+        ErrorReason::PageTokenInvalid,
+        ErrorReason::PagePermissionMissing,
+        ErrorReason::PageRestricted,
+        ErrorReason::RateLimited,
+    ];
     let rows: Vec<_> = MESSAGE_FAULTS.iter().filter(|row| !of_the_page.contains(&row.2)).collect();
     let items = rows.iter().enumerate().flat_map(|(n, row)| {
         [item(&format!("bad-{n}"), &format!("{}.x", row.0)), item(&format!("good-{n}"), &format!("good-{n}"))]

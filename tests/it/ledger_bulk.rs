@@ -45,7 +45,7 @@ async fn a_bulk_is_counted_by_state(place: Place) {
     record(&ledger, ids("f", 2), &failed()).await;
     record(&ledger, ids("u", 5), &Outcome::unknown("no answer")).await;
     let elsewhere = Claim { key: Key { bulk_id: "other".into(), ..key("x") }, ..claim("x") };
-    ledger.claim(vec![claim("c"), resend("u0"), elsewhere]).await.unwrap();
+    let _held = ledger.claim(vec![claim("c"), resend("u0"), elsewhere]).await.unwrap();
 
     let bulk = ledger.bulk("page", "bulk").await.unwrap().unwrap();
     let BulkRecord { sent, failed, unknown, in_flight, create_time, update_time } = bulk;
@@ -64,7 +64,7 @@ async fn results_come_page_by_page_in_the_order_of_their_ids(place: Place) {
     // By their bytes: no language's rules.
     let expected = ["A", "B", "_", "a", "a b", "a-b", "aa", "b", "ä", "\u{ffff}", "😀"];
     record(&ledger, expected.iter().rev().map(|id| (*id).to_owned()), &sent("m")).await;
-    ledger.claim(vec![claim("in flight")]).await.unwrap();
+    let _held = ledger.claim(vec![claim("in flight")]).await.unwrap();
     let mut found = Vec::new();
     let mut after = String::new();
     loop {
@@ -87,7 +87,7 @@ async fn a_state_filters_results(place: Place) {
     record(&ledger, ids("s", 2), &sent("m")).await;
     record(&ledger, ids("f", 2), &failed()).await;
     record(&ledger, ids("u", 1), &Outcome::unknown("no answer")).await;
-    ledger.claim(vec![claim("left")]).await.unwrap();
+    let _held = ledger.claim(vec![claim("left")]).await.unwrap();
     let unknown = ledger.results(&query("", 10, Some(State::Unknown))).await.unwrap();
     assert_eq!(result_ids(&unknown), ["u0"]);
     ledger.close().await;

@@ -15,6 +15,7 @@ mod connections;
 mod deadlines;
 mod drain;
 mod faults;
+mod greedy;
 mod harness;
 mod hostile;
 mod kill;

@@ -24,7 +24,8 @@ use open_stream::{OpenStream, ended_early};
 pub use results::{BulkEvent, BulkResults, Fate};
 use unsettled::Unsettled;
 
-use crate::client::{IN_PROGRESS_WAIT_MAX, MessengerClient, backoff, fill};
+use crate::backoff::{Failures, IN_PROGRESS_WAIT_MAX};
+use crate::client::{MessengerClient, fill};
 use crate::error::MessengerError;
 use crate::v1;
 use crate::v1::send_bulk_messages_request::Frame;
@@ -98,8 +99,7 @@ impl MessengerClient {
             events: VecDeque::new(),
             stream: None,
             was_accepted: false,
-            failures: 0,
-            failing_since: None,
+            failures: Failures::default(),
             failure: None,
             wait_until: None,
             stopped,
@@ -125,8 +125,7 @@ struct Bulk<S> {
     /// The service has taken the start once.
     was_accepted: bool,
     /// Streams since the last success that ended early.
-    failures: u32,
-    failing_since: Option<Instant>,
+    failures: Failures,
     /// What the last of them ended with.
     failure: Option<MessengerError>,
     /// When the next one is opened.
@@ -193,7 +192,7 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
             Err(error) => Err(error),
         };
         if stream.opened.elapsed() >= WAIT_MAX {
-            self.note_success();
+            self.failures.forget();
         }
         let draining = ended.as_ref().err().filter(|error| error.reason == v1::ErrorReason::Draining);
         self.unsettled.stream_ended(draining.map(MessengerError::to_send_error).as_ref());
@@ -299,31 +298,23 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
                     *why = Some(MessengerError::from_send_error(Code::Unavailable, error.clone()));
                 }
             } else if let Some(index) = self.unsettled.settle(&result.item_id) {
-                self.note_success();
+                self.failures.forget();
                 self.events.push_back(BulkEvent::Settled { index, result });
             }
         }
     }
 
-    fn note_success(&mut self) {
-        (self.failures, self.failing_since) = (0, None);
-    }
-
     /// Sets the time of the next stream, after one that ended early; ends the bulk if there is no hope for it.
     fn try_again_after(&mut self, error: MessengerError) {
         let now = Instant::now();
-        let failing_for = now - *self.failing_since.get_or_insert(now);
-        let longest = if self.was_accepted { self.client.reconnect_timeout } else { self.client.timeout };
-        let left = longest.saturating_sub(failing_for);
-        let is_over_limit = error.code == Code::ResourceExhausted && error.retryable;
-        if (error.code != Code::Unavailable && !is_over_limit) || left.is_zero() {
-            return self.end(Some(error));
-        }
+        let may_pass =
+            error.code == Code::Unavailable || (error.code == Code::ResourceExhausted && error.retryable);
+        let timeout = if self.was_accepted { self.client.reconnect_timeout } else { self.client.timeout };
         let is_in_progress = error.reason == v1::ErrorReason::RequestInProgress;
         let wait_max = if is_in_progress { IN_PROGRESS_WAIT_MAX } else { WAIT_MAX };
-        let wait = backoff(self.failures, wait_max).max(error.retry_after.unwrap_or_default());
-        self.failures = self.failures.saturating_add(1);
-        self.wait_until = Some(now + wait.min(left));
+        let wait = self.failures.add(now, timeout, wait_max, error.retry_after);
+        let Some(wait) = wait.filter(|_| may_pass) else { return self.end(Some(error)) };
+        self.wait_until = Some(now + wait);
         self.failure = Some(error.clone());
         self.events.push_back(BulkEvent::Interrupted(error));
     }

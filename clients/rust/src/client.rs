@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 use uuid::Uuid;
 
+use crate::backoff::{self, IN_PROGRESS_WAIT_MAX};
 use crate::connection::{Address, Connection, Options, Place};
 use crate::error::MessengerError;
 use crate::health;
@@ -16,18 +17,16 @@ use crate::v1::messenger_service_client::MessengerServiceClient as Stub;
 
 /// Tries of a unary call, the first one included.
 const TRIES_MAX: u32 = 4;
-/// The longest first wait before another try. It doubles with every failure.
-const WAIT_FIRST: Duration = Duration::from_millis(200);
 /// The longest wait between tries of a unary call.
 const UNARY_WAIT_MAX: Duration = Duration::from_secs(5);
-/// The longest wait for what an earlier try, or an earlier stream, began: the service is well, and the outcome may come
-/// any time.
-pub(crate) const IN_PROGRESS_WAIT_MAX: Duration = Duration::from_secs(2);
-
 /// The longest deadline: longer ones do not fit into what gRPC and clocks can express.
 const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Sends messages through a service. Cheap to clone; clones share connections.
+///
+/// A call that ends `Unavailable` is made again, up to four times in all. That is safe because every send has an id,
+/// which is made up if the request has none. If the connection broke while the message was being sent, the client asks
+/// for its outcome until the deadline.
 #[derive(Clone, Debug)]
 pub struct MessengerClient {
     /// Never empty.
@@ -194,11 +193,11 @@ impl MessengerClient {
                 };
                 let (wait, may_pass) = if is_own_try_in_progress(failures, &error) {
                     waits += 1;
-                    (backoff(waits, IN_PROGRESS_WAIT_MAX), true)
+                    (backoff::wait(waits, IN_PROGRESS_WAIT_MAX), true)
                 } else {
                     failures += 1;
                     let may_pass = error.code == Code::Unavailable && failures < TRIES_MAX;
-                    (backoff(failures - 1, UNARY_WAIT_MAX), may_pass)
+                    (backoff::wait(failures - 1, UNARY_WAIT_MAX), may_pass)
                 };
                 let wait = wait.max(error.retry_after.unwrap_or_default());
                 if !may_pass || Instant::now() + wait >= deadline {
@@ -228,10 +227,4 @@ pub(crate) fn fill(id: &mut String) -> String {
         *id = Uuid::new_v4().to_string();
     }
     id.clone()
-}
-
-/// How long to wait after so many earlier failures: a random part of a time that doubles, so that many clients of a
-/// service that comes back do not come all at once.
-pub(crate) fn backoff(failures: u32, longest: Duration) -> Duration {
-    WAIT_FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(longest).mul_f64(fastrand::f64())
 }

@@ -17,10 +17,12 @@ const SEND_ERROR_TYPE_URL: &str = "type.googleapis.com/messenger.v1.SendError";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MessengerError {
-    /// The gRPC status code. A connection that cannot be made, or that breaks, is `Unavailable`.
+    /// The gRPC status code. A connection that cannot be made, or that breaks, is `Unavailable`: of itself the code does
+    /// not say that nothing was sent.
     pub code: Code,
-    /// Why, as the service says; `Unspecified` if the service did not make this error: there is no connection, or a
-    /// deadline passed on this side.
+    /// Why, as the service says; `Unspecified` if the service did not make this error: there is no connection, or it
+    /// broke, or a deadline passed on this side. `Unavailable` with a reason means that nothing was sent; without one the
+    /// message may have been sent, and only its id makes another try safe.
     pub reason: v1::ErrorReason,
     /// One English sentence for a developer's log. Contains no token, recipient or message text.
     pub message: String,

@@ -26,6 +26,7 @@
 //! [`v1`] is the contract, with its manual in the comments; it is generated. Short ways to write its types, such as
 //! [`v1::Recipient::id`], are written by hand, like all the rest.
 
+mod backoff;
 mod bulk;
 mod client;
 mod connection;

@@ -4,19 +4,25 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use prost::Message as _;
+use prost::bytes::Bytes;
 use prost_types::Struct;
 
-use crate::api::convert::{self, Draft, Rendering};
-use crate::api::pb;
+use crate::api::convert::{self, Draft, Effort, Rendering};
+use crate::api::fingerprint::{Fingerprint, Fingerprints};
 use crate::api::pb::bulk_start::OnUnknown;
-use crate::error::{SendError, Violations};
+use crate::api::{pb, status};
+use crate::dispatch::BulkItemId;
+use crate::error::{Reason, SendError, Violations};
 use crate::ledger::RunId;
+use crate::limits::{UNARY_REQUEST_BYTES_MAX, UNARY_REQUEST_KIB_MAX};
 use crate::message::{Action, Message, Options, check_together};
 use crate::template::Template;
 
 /// What items have unless they bring their own.
 #[derive(Debug)]
 pub(super) struct Plan {
+    fingerprints: Fingerprints,
     action: Option<PlannedAction>,
     options: Option<PlannedOptions>,
     quick_reply_mapping: Option<pb::QuickReplyMapping>,
@@ -24,6 +30,37 @@ pub(super) struct Plan {
     pub(super) deadline: Option<Instant>,
     /// Items that are on record as unknown are sent again, once in this run.
     pub(super) resend: Option<RunId>,
+}
+
+/// An item that was read.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) item_id: BulkItemId,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) message: Result<Message, SendError>,
+    /// Bytes of the message that it does not share with the other items.
+    pub(super) own_bytes: usize,
+}
+
+/// An item of which nothing but the name is read.
+#[derive(Clone, PartialEq, prost::Message)]
+struct NamedItem {
+    #[prost(string, tag = "1")]
+    item_id: String,
+}
+
+impl Made {
+    /// An item of which nothing but the name is read, because it is not sent. `None` if the bytes are no item.
+    pub(super) fn unread(item: Bytes) -> Option<Self> {
+        let error = SendError::new(Reason::Draining, "this replica is shutting down");
+        Self::refused(item, error)
+    }
+
+    fn refused(item: Bytes, error: SendError) -> Option<Self> {
+        let named = NamedItem::decode(item).ok()?;
+        let item_id = status::echoed_id(&named.item_id).into();
+        Some(Self { item_id, fingerprint: Fingerprint::default(), message: Err(error), own_bytes: 0 })
+    }
 }
 
 #[derive(Debug)]
@@ -46,6 +83,7 @@ impl Plan {
     /// # Errors
     /// All violations of the start.
     pub(super) fn new(start: pb::BulkStart) -> Result<Self, SendError> {
+        let fingerprints = Fingerprints::of_bulk(&start);
         let mut violations = Violations::default();
         convert::check_id(&start.bulk_id, &"start.bulk_id", &mut violations);
         let resend = resend(&start, &mut violations);
@@ -62,17 +100,29 @@ impl Plan {
         }
         let deadline = start.expire_time.and_then(|expire_time| deadline(expire_time, &mut violations));
         if violations.is_empty() {
-            Ok(Self { action, options, quick_reply_mapping: mapping, deadline, resend })
+            Ok(Self { fingerprints, action, options, quick_reply_mapping: mapping, deadline, resend })
         } else {
             Err(violations.into_error())
         }
     }
 
-    /// The message of one item, the `index`-th of its frame.
-    ///
-    /// # Errors
-    /// All violations of the item.
-    pub(super) fn message(&self, item: pb::BulkItem, index: usize) -> Result<Message, SendError> {
+    /// Reads one item, the `index`-th of its frame, and makes its message with this effort. `None` if the bytes are no
+    /// item.
+    pub(super) fn make(&self, item: Bytes, index: usize, effort: &Effort) -> Option<Made> {
+        if item.len() > UNARY_REQUEST_BYTES_MAX {
+            let description = format!("must not have more than {UNARY_REQUEST_KIB_MAX} KiB");
+            return Made::refused(item, SendError::violation(format_args!("items[{index}]"), description));
+        }
+        let item = pb::BulkItem::decode(item).ok()?;
+        let (item_id, fingerprint) =
+            (status::echoed_id(&item.item_id).into(), self.fingerprints.of_item(&item));
+        let message = self.message(item, index, effort);
+        let own_bytes = message.as_ref().map_or(0, |message| self.own_bytes(message));
+        Some(Made { item_id, fingerprint, message, own_bytes })
+    }
+
+    /// The message of an item, or all that is wrong with it.
+    fn message(&self, item: pb::BulkItem, index: usize, effort: &Effort) -> Result<Message, SendError> {
         let at = format_args!("items[{index}]");
         let mut violations = Violations::default();
         if item.item_id.is_empty() {
@@ -88,8 +138,14 @@ impl Plan {
             }
         };
         let is_message = convert::is_message(item.action.as_ref().and_then(|action| action.kind.as_ref()));
-        let action =
-            self.action(item.action.map(|own| *own), item.variables, planned.is_strict, &at, &mut violations);
+        let action = self.action(
+            item.action.map(|own| *own),
+            item.variables,
+            planned.is_strict,
+            effort,
+            &at,
+            &mut violations,
+        );
         match &action {
             Some(action) => check_together(&planned.options, action, options_field, &mut violations),
             None if is_message => planned.options.require_messaging_type(options_field, &mut violations),
@@ -103,11 +159,19 @@ impl Plan {
         }
     }
 
+    fn own_bytes(&self, message: &Message) -> usize {
+        match &self.action {
+            Some(PlannedAction::Constant(shared)) if Arc::ptr_eq(shared, &message.action) => 0,
+            Some(_) | None => message.action.bytes(),
+        }
+    }
+
     fn action(
         &self,
         own: Option<pb::Action>,
         variables: Option<Struct>,
         is_strict: bool,
+        effort: &Effort,
         at: &dyn fmt::Display,
         violations: &mut Violations,
     ) -> Option<Arc<Action>> {
@@ -121,29 +185,29 @@ impl Plan {
             }
             (None, _) | (_, None) => Vec::new(),
         };
-        let action = match (own, &self.action) {
-            (None, Some(PlannedAction::Template(draft))) => {
-                Rendering::new(variables.unwrap_or_default(), is_strict, &field, violations)?.apply(
-                    draft,
-                    quick_replies,
-                    violations,
-                )
-            }
-            (own, _) => {
-                let rendering = match variables {
-                    Some(variables) => Some(Rendering::new(variables, is_strict, &field, violations)?),
-                    None => None,
-                };
-                let kind = own.and_then(|action| action.kind);
-                convert::action(
-                    kind,
-                    &format_args!("{at}.action."),
-                    rendering.as_ref(),
-                    quick_replies,
-                    violations,
-                )
-            }
-        };
+        let action =
+            match (own, &self.action) {
+                (None, Some(PlannedAction::Template(draft))) => {
+                    Rendering::new(variables.unwrap_or_default(), is_strict, effort, &field, violations)?
+                        .apply(draft, quick_replies, violations)
+                }
+                (own, _) => {
+                    let rendering = match variables {
+                        Some(variables) => {
+                            Some(Rendering::new(variables, is_strict, effort, &field, violations)?)
+                        }
+                        None => None,
+                    };
+                    let kind = own.and_then(|action| action.kind);
+                    convert::action(
+                        kind,
+                        &format_args!("{at}.action."),
+                        rendering.as_ref(),
+                        quick_replies,
+                        violations,
+                    )
+                }
+            };
         action.map(Arc::new)
     }
 }
@@ -162,7 +226,8 @@ fn planned_action(action: pb::Action, is_mapped: bool, violations: &mut Violatio
     if is_mapped || !draft.is_constant() {
         return Some(PlannedAction::Template(draft));
     }
-    let rendering = Rendering::new(Struct::default(), false, &"start.action", violations)?;
+    let effort = Effort::full();
+    let rendering = Rendering::new(Struct::default(), false, &effort, &"start.action", violations)?;
     rendering.apply(&draft, Vec::new(), violations).map(|action| PlannedAction::Constant(Arc::new(action)))
 }
 

@@ -21,19 +21,19 @@ impl Default for SharedRoom {
 
 /// One stream's room.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     items_max: usize,
     shared: SharedRoom,
     taken: Vec<OwnedSemaphorePermit>,
 }
 
 impl Room {
-    pub(super) fn new(items_max: usize, shared: SharedRoom) -> Self {
+    pub(crate) fn new(items_max: usize, shared: SharedRoom) -> Self {
         Self { items_max, shared, taken: Vec::new() }
     }
 
     /// Whether a stream that holds this many items may hold one more.
-    pub(super) fn has_place(&mut self, items: usize) -> bool {
+    pub(crate) fn has_place(&mut self, items: usize) -> bool {
         if items >= self.items_max {
             return false;
         }
@@ -45,7 +45,7 @@ impl Room {
     }
 
     /// Gives back what a stream that holds this many items does not need.
-    pub(super) fn give_back(&mut self, items: usize) {
+    pub(crate) fn give_back(&mut self, items: usize) {
         self.taken.truncate(items.saturating_sub(BULK_ITEMS_OF_EACH).div_ceil(CHUNK));
     }
 }

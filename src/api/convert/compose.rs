@@ -71,14 +71,15 @@ impl Draft<String> {
 }
 
 impl Draft<Template> {
-    /// Renders every text. An error is a violation.
+    /// Renders every text, all of them together in no more than so many steps. An error is a violation.
     pub fn render(
         &self,
         variables: &Variables,
         options: &RenderOptions,
+        steps: &mut u64,
         violations: &mut Violations,
     ) -> Option<Draft<String>> {
-        self.map(|leaf, template| match template.render(variables, options) {
+        self.map(|leaf, template| match template.render_within(variables, options, steps) {
             Ok(text) => Some(text),
             Err(error) => {
                 violations.add(self.path.of(leaf), error.to_string());

@@ -15,6 +15,7 @@ pub use options::{options, recipient};
 pub use read::draft;
 pub use variables::mapped_quick_replies;
 
+use std::cell::Cell;
 use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -22,29 +23,68 @@ use prost_types::{Struct, Timestamp};
 
 use super::pb::action::Kind;
 use crate::error::Violations;
-use crate::limits::ID_LENGTH_MAX;
+use crate::limits::{ID_LENGTH_MAX, LIGHT_STEPS_MAX, MESSAGE_STEPS_MAX};
 use crate::message::{Action, QuickReply};
 use crate::template::{Date, RenderOptions, Variables};
 
-/// What the texts of one action are rendered with.
+/// What is left of the steps that making one message may take.
 #[derive(Debug)]
-pub struct Rendering {
-    variables: Variables,
-    options: RenderOptions,
+pub struct Effort {
+    steps: u64,
+    steps_left: Cell<u64>,
 }
 
-impl Rendering {
+impl Effort {
+    /// So much work may be done where the request came in.
+    pub fn light() -> Self {
+        Self { steps: LIGHT_STEPS_MAX, steps_left: Cell::new(LIGHT_STEPS_MAX) }
+    }
+
+    /// As much as a message may take.
+    pub fn full() -> Self {
+        Self { steps: MESSAGE_STEPS_MAX, steps_left: Cell::new(MESSAGE_STEPS_MAX) }
+    }
+
+    /// Steps that were taken.
+    pub fn steps_taken(&self) -> u64 {
+        self.steps - self.steps_left.get()
+    }
+
+    /// Whether it was not enough: what the message breaks tells nothing then.
+    pub fn is_exceeded(&self) -> bool {
+        self.steps_left.get() == 0
+    }
+
+    /// Does some work with what is left.
+    fn spend<T>(&self, work: impl FnOnce(&mut u64) -> T) -> T {
+        let mut steps = self.steps_left.get();
+        let done = work(&mut steps);
+        self.steps_left.set(steps);
+        done
+    }
+}
+
+/// What the texts of one action are rendered with.
+#[derive(Debug)]
+pub struct Rendering<'a> {
+    variables: Variables,
+    options: RenderOptions,
+    effort: &'a Effort,
+}
+
+impl<'a> Rendering<'a> {
     /// Reads template variables. `field` is their path; in strict mode a missing one is an error.
     pub fn new(
         variables: Struct,
         is_strict: bool,
+        effort: &'a Effort,
         field: &dyn fmt::Display,
         violations: &mut Violations,
     ) -> Option<Self> {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let now = i64::try_from(since_epoch.as_millis()).ok().and_then(Date::from_epoch_ms)?;
-        let variables = variables::variables(variables, field, violations)?;
-        Some(Self { variables, options: RenderOptions { strict: is_strict, now } })
+        let variables = effort.spend(|steps| variables::variables(variables, steps, field, violations))?;
+        Some(Self { variables, options: RenderOptions { strict: is_strict, now }, effort })
     }
 
     /// Renders a compiled action and checks its rules. `quick_replies` come after the action's own.
@@ -54,7 +94,9 @@ impl Rendering {
         quick_replies: Vec<QuickReply>,
         violations: &mut Violations,
     ) -> Option<Action> {
-        draft.render(&self.variables, &self.options, violations)?.check(quick_replies, violations)
+        let rendered =
+            self.effort.spend(|steps| draft.render(&self.variables, &self.options, steps, violations));
+        rendered?.check(quick_replies, violations)
     }
 }
 
@@ -64,7 +106,7 @@ impl Rendering {
 pub fn action(
     action: Option<Kind>,
     at: &dyn fmt::Display,
-    rendering: Option<&Rendering>,
+    rendering: Option<&Rendering<'_>>,
     quick_replies: Vec<QuickReply>,
     violations: &mut Violations,
 ) -> Option<Action> {

@@ -13,11 +13,13 @@ use crate::template::{DATE_KEY, Date, Map, Number, Value, Variables};
 /// Reads template variables. `field` is the path of the structure.
 pub(super) fn variables(
     variables: Struct,
+    steps: &mut u64,
     field: &dyn fmt::Display,
     violations: &mut Violations,
 ) -> Option<Variables> {
     let entries = variables.fields.into_iter().map(|(name, entry)| (name, value(entry)));
-    Variables::from_entries(entries).map_err(|error| violations.add(field, error.to_string())).ok()
+    let variables = Variables::from_entries_within(entries, steps);
+    variables.map_err(|error| violations.add(field, error.to_string())).ok()
 }
 
 /// A value. Numbers that are none (NaN, infinity) count as missing.

@@ -6,28 +6,20 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::core::{CallNumber, Event};
 use crate::dispatch::PageStatus;
-use crate::dispatch::call::Report;
-use crate::dispatch::queue::{Kind, RecipientHash};
+use crate::dispatch::attempt::Report;
 use crate::dispatch::queued::{Queued, Source};
 use crate::dispatch::retry::RetryBudget;
-use crate::error::SendError;
-use crate::ledger::{Ask, Grant};
+use crate::dispatch::standing::{ShareAsk, ShareGrant};
 
-/// What the lane is told.
+/// What the task of a lane is told.
 #[derive(Debug)]
 pub(super) enum Command {
-    Queue(Vec<Queued>),
-    CancelBulk(u64),
-    /// A call of so many messages begins, for what the pace of a kind knows under a number.
-    Began(Kind, u64, usize, Instant),
-    Finished(Finished),
-    /// The page's token was tried while the page was suspended.
-    Probed(Result<(), SendError>),
+    /// Something happens.
+    Take(Event),
     /// What does this replica want to use of the page's rates?
-    Ask(oneshot::Sender<Ask>),
-    /// This is what it may use until then, and what other replicas found out about the page.
-    Granted(Grant, Instant),
+    AskForShare(oneshot::Sender<ShareAsk>),
 }
 
 /// A running lane.
@@ -52,46 +44,46 @@ pub(super) struct Shared {
 
 impl Shared {
     /// These messages wait now.
-    pub(super) fn entered(&self, messages: &[Queued]) {
-        self.queued.fetch_add(messages.len(), Ordering::Relaxed);
-        self.unary_queued.fetch_add(unary(messages), Ordering::Relaxed);
+    pub(super) fn entered<'a>(&self, messages: impl Iterator<Item = &'a Queued>) {
+        let (all, unary) = count(messages);
+        self.queued.fetch_add(all, Ordering::Relaxed);
+        self.unary_queued.fetch_add(unary, Ordering::Relaxed);
     }
 
     /// These messages wait no more.
-    pub(super) fn left(&self, messages: &[Queued]) {
-        self.queued.fetch_sub(messages.len(), Ordering::Relaxed);
-        self.unary_queued.fetch_sub(unary(messages), Ordering::Relaxed);
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.queued.load(Ordering::Relaxed) == 0
+    pub(super) fn left<'a>(&self, messages: impl Iterator<Item = &'a Queued>) {
+        let (all, unary) = count(messages);
+        self.queued.fetch_sub(all, Ordering::Relaxed);
+        self.unary_queued.fetch_sub(unary, Ordering::Relaxed);
     }
 }
 
-fn unary(messages: &[Queued]) -> usize {
-    messages.iter().filter(|queued| queued.source == Source::Unary).count()
+/// How many messages, and how many unary ones among them.
+fn count<'a>(messages: impl Iterator<Item = &'a Queued>) -> (usize, usize) {
+    messages
+        .fold((0, 0), |(all, unary), queued| (all + 1, unary + usize::from(queued.source == Source::Unary)))
 }
 
 impl Handle {
     pub(in crate::dispatch) fn queue(&self, messages: Vec<Queued>) {
-        self.shared.entered(&messages);
+        self.shared.entered(messages.iter());
         // A lane runs as long as its handle: if it is gone, the messages answer by themselves.
-        drop(self.commands.send(Command::Queue(messages)));
+        self.tell(Event::Queue(messages));
     }
 
     pub(in crate::dispatch) fn cancel_bulk(&self, bulk_number: u64) {
-        drop(self.commands.send(Command::CancelBulk(bulk_number)));
+        self.tell(Event::CancelBulk(bulk_number));
     }
 
     /// What this replica wants to use of the page's rates; `None` if the lane or its page is gone.
-    pub(in crate::dispatch) async fn ask(&self) -> Option<Ask> {
+    pub(in crate::dispatch) async fn ask(&self) -> Option<ShareAsk> {
         let (reply, ask) = oneshot::channel();
-        self.commands.send(Command::Ask(reply)).ok()?;
+        self.commands.send(Command::AskForShare(reply)).ok()?;
         ask.await.ok()
     }
 
-    pub(in crate::dispatch) fn grant(&self, grant: Grant, until: Instant) {
-        drop(self.commands.send(Command::Granted(grant, until)));
+    pub(in crate::dispatch) fn grant(&self, granted: ShareGrant) {
+        self.tell(Event::Granted(granted));
     }
 
     /// Unary messages that wait: those that [`crate::limits::UNARY_QUEUED_MAX`] bounds.
@@ -108,43 +100,45 @@ impl Handle {
             ..status
         }
     }
+
+    fn tell(&self, event: Event) {
+        drop(self.commands.send(Command::Take(event)));
+    }
 }
 
-/// A call that has ended.
-#[derive(Debug)]
-pub(super) struct Finished {
-    pub(super) recipients: Vec<RecipientHash>,
-    pub(super) kind: Kind,
-    /// The gate's era in which it began.
-    pub(super) era: u64,
-    pub(super) report: Report,
-}
-
-/// Tells the lane that a call has ended, even if the call panicked.
+/// Tells the lane that a call has begun and ended, even if the call panicked.
 pub(super) struct Finish {
-    pub(super) finished: Option<Finished>,
-    /// What the pace knows of it, until the lane is told that it began.
-    pub(super) taken: Option<(Kind, u64)>,
-    pub(super) count: usize,
+    pub(super) call: CallNumber,
+    pub(super) report: Report,
+    /// Messages that the lane picked for it.
+    pub(super) messages: usize,
     pub(super) shared: Arc<Shared>,
     pub(super) lane: mpsc::WeakUnboundedSender<Command>,
 }
 
 impl Finish {
     /// The call begins, with `count` messages.
-    pub(super) fn began(&mut self, count: usize) {
-        if let (Some((kind, number)), Some(lane)) = (self.taken.take(), self.lane.upgrade()) {
-            drop(lane.send(Command::Began(kind, number, count, Instant::now())));
+    pub(super) fn began(&self, count: usize) {
+        self.tell(Event::CallBegan { call: self.call, count, at: Instant::now() });
+    }
+
+    /// The call has ended, with this report.
+    pub(super) fn end(mut self, report: Report) {
+        self.report = report;
+    }
+
+    fn tell(&self, event: Event) {
+        if let Some(lane) = self.lane.upgrade() {
+            drop(lane.send(Command::Take(event)));
         }
     }
 }
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        self.began(0);
-        self.shared.in_flight.fetch_sub(self.count, Ordering::Relaxed);
-        if let (Some(finished), Some(lane)) = (self.finished.take(), self.lane.upgrade()) {
-            drop(lane.send(Command::Finished(finished)));
-        }
+        self.shared.in_flight.fetch_sub(self.messages, Ordering::Relaxed);
+        let report = std::mem::take(&mut self.report);
+        self.shared.entered(report.retries.iter().map(|(message, _)| message));
+        self.tell(Event::CallEnded { call: self.call, report });
     }
 }

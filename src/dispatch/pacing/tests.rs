@@ -3,7 +3,7 @@ use super::*;
 /// How long after a message was taken its call begins: the ledger writes in between.
 const CLAIM: Duration = Duration::from_millis(2);
 
-/// Sends as fast as the pace allows for a minute; answers when how many went out. Timers and claims are late, never
+/// Sends as fast as the pace allows for a minute; returns when how many went out. Timers and claims are late, never
 /// early.
 fn a_minute(rate: f64, rank: Rank) -> Vec<(Duration, usize)> {
     let start = Instant::now();
@@ -12,6 +12,7 @@ fn a_minute(rate: f64, rank: Rank) -> Vec<(Duration, usize)> {
     let mut sent = Vec::new();
     while now - start < Duration::from_secs(60) {
         let wanted = if rank == Rank::Bulk { pace.collected() } else { 1 };
+        pace.advance(now);
         match pace.available(rank, wanted, now).min(BATCH_SIZE_MAX) {
             0 => now = pace.ready_at(rank, wanted, now).unwrap() + Duration::from_micros(100),
             count => {
@@ -68,6 +69,7 @@ fn a_pause_is_not_made_up_for_by_a_burst() {
     let start = Instant::now();
     let mut pace = Pace::new(Some(300.0), start);
     let later = start + Duration::from_secs(3600);
+    pace.advance(later);
     assert_eq!(pace.available(Rank::Bulk, 1, later), 30, "a tenth of a second's worth");
     pace.take(30);
     assert_eq!(pace.available(Rank::Bulk, 1, later), 0);
@@ -84,6 +86,10 @@ fn a_unary_message_goes_at_once_on_a_page_that_a_bulk_uses_up() {
         now += Duration::from_millis(1);
         for (rank, wanted) in [(Rank::Bulk, pace.collected()), (Rank::Unary, 1)] {
             let is_due = rank == Rank::Bulk || now >= next_unary;
+            pace.advance(now);
+            if rank == Rank::Unary && is_due {
+                pace.note_unary(now);
+            }
             let available = if is_due { pace.available(rank, wanted, now) } else { 0 };
             if rank == Rank::Unary && is_due {
                 assert!(available > 0, "{:?} before the end", end - now);
@@ -117,6 +123,7 @@ fn what_has_not_begun_stays_counted() {
     let mut pace = Pace::new(Some(1.0), now);
     let number = pace.take(1);
     let later = now + Duration::from_secs(60);
+    pace.advance(later);
     assert_eq!(pace.available(Rank::Bulk, 1, later), 0);
     assert_eq!(pace.ready_at(Rank::Bulk, 1, later), None, "nobody knows when");
     pace.began(number, 1, later);
@@ -140,14 +147,16 @@ fn no_rate_is_no_limit_and_a_new_rate_holds_at_once() {
 }
 
 #[test]
-fn it_wants_its_whole_rate_if_something_had_to_wait_and_little_otherwise() {
+fn it_wants_its_whole_rate_if_something_has_or_had_to_wait_and_little_otherwise() {
     let now = Instant::now();
     let mut pace = Pace::new(Some(300.0), now);
-    assert_eq!(pace.wanted(300.0, now), 2.0);
+    assert_eq!(pace.wanted(300.0, false, now), 2.0);
+    assert_eq!(pace.wanted(300.0, true, now), 300.0);
     let number = pace.take(30);
     pace.began(number, 30, now);
-    assert_eq!(pace.wanted(300.0, now), 38.0);
-    assert_eq!(pace.available(Rank::Bulk, 1, now), 0);
-    assert_eq!(pace.wanted(300.0, now), 300.0);
-    assert_eq!(pace.wanted(300.0, now), 38.0);
+    assert_eq!(pace.wanted(300.0, false, now), 38.0);
+    pace.note_held_back(now);
+    assert_eq!(pace.wanted(300.0, false, now + SHARE_INTERVAL), 300.0);
+    assert_eq!(pace.wanted(300.0, false, now + 2 * SHARE_INTERVAL), 38.0);
+    assert_eq!(pace.wanted(300.0, false, now + 4 * SHARE_INTERVAL), 2.0, "the window has passed");
 }

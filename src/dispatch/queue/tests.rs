@@ -20,7 +20,7 @@ fn with_action(source: Source, recipient: &str, name: &str, action: Action) -> Q
         action: Arc::new(action),
     };
     let (sender, _) = tokio::sync::oneshot::channel();
-    Queued { message, claim: None, source, attempts: 0, deadline: None, reply: Reply::to_unary(sender) }
+    Queued::new(message, None, source, None, Reply::to_unary(sender))
 }
 
 fn names(messages: &[Queued]) -> Vec<&str> {
@@ -35,14 +35,13 @@ fn next(queue: &mut Queue) -> Vec<Queued> {
 
 fn finish(queue: &mut Queue, messages: &[Queued]) {
     for message in messages {
-        let recipient = queue.recipient(message);
-        queue.release(recipient);
+        queue.release(message.recipient);
     }
 }
 
 #[test]
 fn unary_goes_before_bulk_and_apart_from_it() {
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(7);
     queue.push(queued(Source::Bulk(1), "a", "bulk"));
     queue.push(queued(Source::Unary, "b", "unary"));
     assert_eq!(names(&next(&mut queue)), ["unary"]);
@@ -52,7 +51,7 @@ fn unary_goes_before_bulk_and_apart_from_it() {
 
 #[test]
 fn bulks_take_turns_whatever_their_size() {
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(7);
     for number in 0..200 {
         queue.push(queued(Source::Bulk(1), &format!("large-{number}"), "large"));
     }
@@ -67,7 +66,7 @@ fn bulks_take_turns_whatever_their_size() {
 
 #[test]
 fn one_recipients_messages_go_one_after_the_other_in_order() {
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(7);
     for name in ["1", "2", "3"] {
         queue.push(queued(Source::Bulk(1), "same", name));
     }
@@ -88,7 +87,7 @@ fn one_recipients_messages_go_one_after_the_other_in_order() {
 /// An order's confirmation does not wait for the audience that its recipient is in.
 #[test]
 fn a_unary_message_goes_before_its_recipients_bulk_items_that_wait() {
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(7);
     for name in ["1", "2"] {
         queue.push(queued(Source::Bulk(1), "same", name));
     }
@@ -110,7 +109,7 @@ fn a_unary_message_goes_before_its_recipients_bulk_items_that_wait() {
 #[test]
 fn what_leaves_the_queue_frees_its_recipient_for_the_others() {
     for gone in [Source::Unary, Source::Bulk(1), Source::Bulk(2)] {
-        let mut queue = Queue::default();
+        let mut queue = Queue::new(7);
         for (source, name) in [(Source::Bulk(1), "1"), (Source::Bulk(2), "2"), (Source::Unary, "u")] {
             queue.push(queued(source, "same", name));
         }
@@ -130,7 +129,7 @@ fn what_leaves_the_queue_frees_its_recipient_for_the_others() {
 
 #[test]
 fn a_message_that_is_tried_again_keeps_its_place_before_those_behind_it() {
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(7);
     let now = Instant::now();
     for name in ["1", "2"] {
         queue.push(queued(Source::Bulk(1), "same", name));
@@ -146,26 +145,76 @@ fn a_message_that_is_tried_again_keeps_its_place_before_those_behind_it() {
     assert_eq!(names(&next(&mut queue)), ["2"]);
 }
 
+/// A confirmation does not wait for the pause after which an item of a bulk is tried again.
 #[test]
-fn audio_and_video_wait_apart() {
-    let mut queue = Queue::default();
-    let source = || MediaSource::AttachmentId("9".to_owned());
-    let media = |media_type| Action::Media {
-        media: Media { media_type, source: source() },
+fn a_unary_message_overtakes_its_recipients_bulk_item_that_is_tried_again() {
+    let now = Instant::now();
+    for due in [Some(now), None] {
+        for is_queued_before in [true, false] {
+            let mut queue = Queue::new(7);
+            for name in ["1", "2"] {
+                queue.push(queued(Source::Bulk(1), "same", name));
+            }
+            let item = next(&mut queue).remove(0);
+            if is_queued_before {
+                queue.push(queued(Source::Unary, "same", "u"));
+                queue.put_back(item, due);
+            } else {
+                queue.put_back(item, due);
+                queue.push(queued(Source::Unary, "same", "u"));
+            }
+            let first = queue.take_unary(Kind::Other, 9);
+            assert_eq!(names(&first), ["u"], "{due:?} {is_queued_before}");
+            queue.wake(now);
+            assert!(next(&mut queue).is_empty(), "the recipient is busy");
+            finish(&mut queue, &first);
+            for name in ["1", "2"] {
+                let batch = next(&mut queue);
+                assert_eq!(names(&batch), [name]);
+                finish(&mut queue, &batch);
+            }
+            assert!(queue.recipients.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_message_that_the_page_was_throttled_with_lets_others_try_first() {
+    let mut queue = Queue::new(7);
+    for name in ["1", "2"] {
+        queue.push(queued(Source::Bulk(1), name, name));
+    }
+    let throttled = queue.take_bulk(Kind::Other, 1).remove(0);
+    queue.put_back(throttled, None);
+    assert_eq!(names(&queue.take_bulk(Kind::Other, 1)), ["2"]);
+}
+
+#[test]
+fn what_graph_must_fetch_waits_apart_and_audio_and_video_too() {
+    let mut queue = Queue::new(7);
+    let media = |media_type, source| Action::Media {
+        media: Media { media_type, source },
         extras: crate::message::Extras::default(),
     };
-    for (name, media_type) in
-        [("video", MediaType::Video), ("audio", MediaType::Audio), ("image", MediaType::Image)]
-    {
-        queue.push(with_action(Source::Bulk(1), name, name, media(media_type)));
+    let kept = || MediaSource::AttachmentId("9".to_owned());
+    let fetched = || MediaSource::Url { url: "https://example.com/1".to_owned(), is_reusable: None };
+    let table = [
+        ("video", MediaType::Video, kept()),
+        ("audio", MediaType::Audio, fetched()),
+        ("image", MediaType::Image, kept()),
+        ("file", MediaType::File, fetched()),
+    ];
+    for (name, media_type, source) in table {
+        queue.push(with_action(Source::Bulk(1), name, name, media(media_type, source)));
     }
     assert_eq!(names(&queue.take_bulk(Kind::Other, 9)), ["image"]);
-    assert_eq!(names(&queue.take_bulk(Kind::Media, 9)), ["video", "audio"]);
+    assert_eq!(names(&queue.take_bulk(Kind::Fetched, 9)), ["file"]);
+    assert_eq!(names(&queue.take_bulk(Kind::AudioVideo, 9)), ["video", "audio"]);
 }
 
 #[test]
 fn a_cancelled_bulk_leaves_and_what_waited_behind_it_moves_up() {
-    let mut queue = Queue::default();
+    let mut queue = Queue::new(7);
     queue.push(queued(Source::Bulk(1), "a", "1"));
     queue.push(queued(Source::Bulk(1), "a", "2"));
     queue.push(queued(Source::Unary, "a", "3"));
@@ -197,7 +246,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..3_u64, 0..3_u8, any::<bool>())
             .prop_map(|(source, recipient, is_video)| Step::Push { source, recipient, is_video }),
         1 => Just(Step::TakeUnary),
-        2 => (0..2_usize, 1..4_usize).prop_map(|(kind, count)| Step::TakeBulk { kind, count }),
+        2 => (0..3_usize, 1..4_usize).prop_map(|(kind, count)| Step::TakeBulk { kind, count }),
         3 => any::<usize>().prop_map(Step::Finish),
         1 => (any::<usize>(), any::<bool>()).prop_map(|(which, is_delayed)| Step::PutBack(which, is_delayed)),
         1 => (1..3_u64).prop_map(Step::Cancel),
@@ -209,7 +258,6 @@ fn source(number: u64) -> Source {
 }
 
 /// The queue, and what a caller of it sees.
-#[derive(Default)]
 struct Player {
     queue: Queue,
     in_flight: Vec<Queued>,
@@ -221,6 +269,10 @@ struct Player {
 }
 
 impl Player {
+    fn new() -> Self {
+        Self { queue: Queue::new(7), in_flight: Vec::new(), pushed: 0, out: 0, last: HashMap::new() }
+    }
+
     fn play(&mut self, step: Step, now: Instant) {
         match step {
             Step::Push { source: number, recipient, is_video } => {
@@ -261,8 +313,7 @@ impl Player {
 
     fn take(&mut self, batch: Vec<Queued>) {
         self.in_flight.extend(batch);
-        let mut recipients: Vec<_> =
-            self.in_flight.iter().map(|message| self.queue.recipient(message)).collect();
+        let mut recipients: Vec<_> = self.in_flight.iter().map(|message| message.recipient).collect();
         recipients.sort_unstable();
         recipients.dedup();
         assert_eq!(recipients.len(), self.in_flight.len(), "two for one recipient are in flight");
@@ -271,7 +322,7 @@ impl Player {
     fn ended(&mut self, message: &Queued) {
         let number: usize = names(std::slice::from_ref(message))[0].parse().unwrap();
         let source = if let Source::Bulk(number) = message.source { number } else { 0 };
-        let recipient = format!("{:?}", self.queue.recipient(message));
+        let recipient = message.recipient.to_string();
         let before = self.last.insert((source, recipient), number);
         assert!(before.is_none_or(|before| before < number), "{before:?} came before {number}");
         self.out += 1;
@@ -281,15 +332,16 @@ impl Player {
 proptest! {
     #[test]
     fn every_message_comes_out_once_and_one_sources_in_order(steps in prop::collection::vec(step(), 1..80)) {
-        let (mut player, now) = (Player::default(), Instant::now());
+        let (mut player, now) = (Player::new(), Instant::now());
         for step in steps {
             player.play(step, now);
             player.queue.wake(now);
+            prop_assert_eq!(player.queue.len(), player.queue.messages().count());
         }
         // Nothing is left behind once nothing new comes.
         for _ in 0..2 * player.pushed {
             player.play(Step::TakeUnary, now);
-            for kind in 0..2 {
+            for kind in 0..Kind::ALL.len() {
                 player.play(Step::TakeBulk { kind, count: 3 }, now);
             }
             player.play(Step::Finish(0), now);

@@ -1,5 +1,6 @@
 use super::*;
 
+use crate::error::Fate;
 use crate::message::SenderAction;
 
 fn text_action() -> Action {
@@ -34,11 +35,11 @@ fn codes_decide_by_number() {
         (1, 0, OutcomeUnknown, Unknown),
         (2, 0, OutcomeUnknown, Unknown),
         (1200, 0, OutcomeUnknown, Unknown),
-        (3, 0, PagePermissionMissing, Final),
-        (10, 0, PagePermissionMissing, Final),
-        (200, 0, PagePermissionMissing, Final),
-        (230, 0, PagePermissionMissing, Final),
-        (299, 0, PagePermissionMissing, Final),
+        (3, 0, PagePermissionMissing, PageStopped),
+        (10, 0, PagePermissionMissing, PageSuspected),
+        (200, 0, PagePermissionMissing, PageSuspected),
+        (230, 0, PagePermissionMissing, PageSuspected),
+        (299, 0, PagePermissionMissing, PageSuspected),
         (300, 0, GraphRejected, Final),
         (4, 0, RateLimited, Throttled),
         (17, 0, RateLimited, Throttled),
@@ -50,9 +51,13 @@ fn codes_decide_by_number() {
         (100, 0, InvalidArgument, Final),
         (194, 0, InvalidArgument, Final),
         (102, 0, PageTokenInvalid, PageStopped),
+        (104, 0, PageTokenInvalid, PageStopped),
+        (105, 0, InvalidArgument, Final),
         (190, 0, PageTokenInvalid, PageStopped),
         (368, 0, PageRestricted, PageStopped),
         (551, 0, RecipientUnavailable, Final),
+        (2500, 0, PageTokenInvalid, PageStopped),
+        (2635, 0, GraphUnavailable, PageStopped),
         (10900, 0, GraphRejected, Final),
         (31337, 0, GraphRejected, Final),
         // subcode before code
@@ -61,8 +66,11 @@ fn codes_decide_by_number() {
         (10, 2018065, OutsideWindow, Final),
         (10, 2534022, OutsideWindow, Final),
         (10, 2018108, RecipientUnavailable, Final),
-        (10, 2018300, ThreadControlledElsewhere, Final),
+        (10, 2018300, ThreadControlledElsewhere, Later),
         (10, 1893063, PageRestricted, PageStopped),
+        (10, 1404170, PageRestricted, Later),
+        (10, 4711, PagePermissionMissing, PageSuspected),
+        (200, 4711, PagePermissionMissing, PageSuspected),
         (551, 1545041, RecipientUnavailable, Final),
         (200, 1545041, RecipientUnavailable, Final),
         (100, 2018001, RecipientNotFound, Final),
@@ -70,8 +78,10 @@ fn codes_decide_by_number() {
         (100, 2018008, InvalidArgument, OnceMore),
         (100, 2018294, InvalidArgument, OnceMore),
         (100, 2018034, InvalidArgument, Final),
-        (200, 2018028, PagePermissionMissing, Final),
-        (1, 99, PagePermissionMissing, Final),
+        (100, 33, PagePermissionMissing, PageStopped),
+        (200, 2018028, PagePermissionMissing, PageSuspected),
+        (200, 2018027, PagePermissionMissing, Later),
+        (1, 99, PagePermissionMissing, PageSuspected),
         (1, 2018382, InvalidArgument, Final),
         (1, 1357046, OutcomeUnknown, Unknown),
         (4, 1349210, RateLimited, Throttled),
@@ -91,10 +101,12 @@ fn codes_decide_by_number() {
 }
 
 #[test]
-fn what_the_table_does_not_know_is_decided_by_is_transient_then_by_http_status() {
+fn what_the_table_does_not_know_is_decided_by_http_status_then_by_is_transient() {
     let transient = (Reason::GraphUnavailable, Disposition::Transient);
     assert_eq!(refused_code(400, 31337, 0, true), transient);
-    assert_eq!(refused_code(500, 31337, 0, true), transient);
+    // A server that failed cannot vouch for what it did.
+    assert_eq!(refused_code(500, 31337, 0, true), (Reason::OutcomeUnknown, Disposition::Unknown));
+    assert_eq!(refused_code(503, 31337, 0, true), (Reason::OutcomeUnknown, Disposition::Unknown));
     assert_eq!(refused_code(500, 31337, 0, false), (Reason::OutcomeUnknown, Disposition::Unknown));
     assert_eq!(refused_code(429, 31337, 0, false), (Reason::RateLimited, Disposition::Throttled));
     // A code that also stands for delivered messages is not made safe by the word transient.
@@ -102,8 +114,9 @@ fn what_the_table_does_not_know_is_decided_by_is_transient_then_by_http_status()
 }
 
 #[test]
-fn an_answer_that_is_not_graphs_is_unknown_unless_its_status_says_refused() {
+fn an_answer_that_is_not_graphs_is_unknown_unless_a_proxy_cannot_have_passed_the_call_on() {
     let unknown = (Reason::OutcomeUnknown, Disposition::Unknown);
+    let no_way = (Reason::GraphUnavailable, Disposition::PageStopped);
     let table = [
         (502, "<html>bad gateway</html>", unknown),
         (200, "<html>welcome</html>", unknown),
@@ -114,8 +127,15 @@ fn an_answer_that_is_not_graphs_is_unknown_unless_its_status_says_refused() {
         (200, r#"{"message_id":null}"#, unknown),
         (500, "", unknown),
         (301, "", unknown),
-        (404, "<html>", (Reason::GraphRejected, Disposition::Final)),
-        (429, "slow down", (Reason::RateLimited, Disposition::Throttled)),
+        (400, "<html>", unknown),
+        (408, "<html>request timeout</html>", unknown),
+        (413, "<html>too large</html>", unknown),
+        (429, "slow down", unknown),
+        (499, "", unknown),
+        (401, "", no_way),
+        (403, "<html>forbidden</html>", no_way),
+        (404, "<html>", no_way),
+        (407, r#"{"is_error":true}"#, no_way),
     ];
     for (http_status, body, expected) in table {
         assert_eq!(refused(http_status, body), expected, "{http_status} {body}");
@@ -147,4 +167,55 @@ fn every_text_of_graph_is_kept_for_the_caller_and_none_decides() {
         [graph.message.as_str(), &graph.kind, &graph.user_title, &graph.user_message, &graph.fbtrace_id];
     assert_eq!(texts, ["(#190) abgelaufen", "OAuthException", "T", "M", "F"]);
     assert!(!refusal.error.message.contains("abgelaufen"), "graph's text may echo the message");
+}
+
+#[test]
+fn what_the_credentials_or_the_page_are_the_matter_of_stops_the_page() {
+    let typed = |code: i32, subcode: &str, kind: &str| {
+        refused(400, &format!(r#"{{"error":{{"message":"x","type":"{kind}","code":{code}{subcode}}}}}"#))
+    };
+    let proof = (Reason::PageTokenInvalid, Disposition::PageStopped);
+    assert_eq!(typed(100, "", "GraphMethodException"), proof);
+    assert_eq!(typed(100, r#","error_subcode":0"#, "GraphMethodException"), proof);
+    let unlisted = typed(100, r#","error_subcode":4711"#, "GraphMethodException");
+    assert_eq!(unlisted, (Reason::PageTokenInvalid, Disposition::PageSuspected));
+    let recipient = typed(100, r#","error_subcode":2018001"#, "GraphMethodException");
+    assert_eq!(recipient, (Reason::RecipientNotFound, Disposition::Final));
+    assert_eq!(typed(100, "", "OAuthException"), (Reason::InvalidArgument, Disposition::Final));
+}
+
+#[test]
+fn a_call_that_is_refused_as_a_whole_is_refused_for_the_page() {
+    let refused = |code: i32| {
+        let body = format!(r#"{{"error":{{"message":"x","type":"OAuthException","code":{code}}}}}"#);
+        let refusal = judge_call(400, body.as_bytes());
+        (refusal.error.reason, refusal.disposition)
+    };
+    for (code, reason) in [
+        (190, Reason::PageTokenInvalid),
+        (200, Reason::PagePermissionMissing),
+        (10, Reason::PagePermissionMissing),
+        (100, Reason::GraphUnavailable),
+        (31337, Reason::GraphUnavailable),
+    ] {
+        assert_eq!(refused(code), (reason, Disposition::PageStopped), "{code}");
+    }
+    assert_eq!(refused(80006), (Reason::RateLimited, Disposition::Throttled));
+    assert_eq!(refused(1), (Reason::OutcomeUnknown, Disposition::Unknown));
+}
+
+#[test]
+fn every_row_of_the_table_has_the_fate_that_its_disposition_means() {
+    let pairs = CODE_AND_SUBCODE.iter().map(|(_, _, reason, disposition)| (reason, disposition));
+    let singles = SUBCODE.iter().chain(CODE).map(|(_, reason, disposition)| (reason, disposition));
+    for (reason, disposition) in pairs.chain(singles) {
+        let fits = match disposition {
+            Final | OnceMore => reason.fate() == Fate::Failed,
+            Unknown => reason.fate() == Fate::Unknown,
+            Later | Throttled | Transient | PageStopped | PageSuspected => {
+                matches!(reason.fate(), Fate::Retryable | Fate::Released)
+            }
+        };
+        assert!(fits, "{reason:?} {disposition:?}");
+    }
 }

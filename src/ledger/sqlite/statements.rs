@@ -17,7 +17,7 @@ macro_rules! over_ids {
 }
 
 /// A whole transaction, as one query: between two queries, the thread that SQLite has would wait for other threads of
-/// this process. It answers how many claims were inserted.
+/// this process. It returns how many claims were inserted.
 ///
 /// 1. What is recorded: rows `state, time`, claim → outcome.
 /// 2. What is released: claims.

@@ -16,7 +16,7 @@ async fn recipients_script_refusals() {
         ("fail-10-2018278", 403, (10, Some(2018278))),
         ("throttle-1.a", 429, (80006, None)),
         ("throttle-always", 429, (80006, None)),
-        ("transient-1", 503, (4200, None)),
+        ("transient-1", 400, (4200, None)),
         ("error-200", 200, (100, Some(2018001))),
     ];
     for (recipient, status, error) in cases {

@@ -8,12 +8,12 @@ use sqlx::{Connection, Row as _};
 
 use super::statements;
 use crate::error::Reason;
-use crate::ledger::budget::{Ask, Grant, Other, PageStanding, PageState, allot};
 use crate::ledger::error::Result;
 use crate::ledger::outcome;
 use crate::ledger::record::{from_ms, to_ms};
+use crate::ledger::shares::{Ask, Grant, Other, PageStanding, PageState, allot_page};
 
-/// Takes this replica's shares, tells what it found out about pages, and hears what others did. Answers in the order of
+/// Takes this replica's shares, tells what it found out about pages, and hears what others did. Returns grants in the order of
 /// the asks.
 pub(super) async fn share(
     connection: &mut PgConnection,
@@ -47,17 +47,15 @@ async fn take_shares(
     let (mut seen, mut wanted) = (Vec::new(), Vec::new());
     let mut rates = Vec::with_capacity(asks.len());
     for ask in asks {
-        let mut of_page = [None; 2];
-        for ((kind, demand), rate) in (0_i64..).zip(&ask.demands).zip(&mut of_page) {
-            let Some(demand) = demand else { continue };
-            let others = others.get(&(ask.page_id.to_string(), kind)).map(Vec::as_slice).unwrap_or_default();
-            let share = allot(owner, *demand, others);
-            *rate = Some(share);
+        let none: &[Vec<Other>; 2] = &Default::default();
+        let of_page = allot_page(owner, ask, others.get(&*ask.page_id).unwrap_or(none));
+        for ((kind, demand), rate) in (0_i64..).zip(&ask.demands).zip(of_page) {
+            let (Some(demand), Some(rate)) = (demand, rate) else { continue };
             pages.push(&*ask.page_id);
             kinds.push(kind);
             seen.push(demand.rate);
             wanted.push(demand.wanted);
-            granted.push(share);
+            granted.push(rate);
         }
         rates.push(of_page);
     }
@@ -78,10 +76,10 @@ async fn other_shares(
     connection: &mut PgConnection,
     owner: i64,
     asks: &[Ask],
-) -> Result<HashMap<(String, i64), Vec<Other>>> {
+) -> Result<HashMap<String, [Vec<Other>; 2]>> {
     let pages: Vec<_> = asks.iter().map(|ask| &*ask.page_id).collect();
     let rows = sqlx::query(statements::OTHER_SHARES).bind(owner).bind(pages).fetch_all(connection).await?;
-    let mut others: HashMap<_, Vec<_>> = HashMap::new();
+    let mut others: HashMap<_, [Vec<_>; 2]> = HashMap::new();
     for row in rows {
         let other = Other {
             owner: row.try_get(2)?,
@@ -89,7 +87,13 @@ async fn other_shares(
             wanted: row.try_get(4)?,
             granted: row.try_get(5)?,
         };
-        others.entry((row.try_get(0)?, row.try_get(1)?)).or_default().push(other);
+        let of_page = others.entry(row.try_get(0)?).or_default();
+        // A kind of a later version is none of ours.
+        if let Some(of_kind) =
+            usize::try_from(row.try_get::<i64, _>(1)?).ok().and_then(|kind| of_page.get_mut(kind))
+        {
+            of_kind.push(other);
+        }
     }
     Ok(others)
 }
