@@ -37,11 +37,10 @@ impl World {
         self.refuse(unwanted);
         let (owner, life) = (self.replicas[replica].owner, self.replicas[replica].life);
         let (there, back) = (self.up_to(self.plan.write / 2), self.up_to(self.plan.write / 2));
-        let now = self.moment(replica).time;
         // What is on its way to the database is done, whatever becomes of the process.
         self.after(there, move |world| {
             let claims: Vec<_> = messages.iter().filter_map(|queued| queued.claim.clone()).collect();
-            let found = world.database.claim(owner, &claims, now, world.now);
+            let found = world.database.claim(owner, &claims, world.time(), world.now);
             if world.replicas[replica].life == life {
                 world.after_at(replica, back, move |world| world.claimed(place, owner, messages, found));
             }

@@ -151,10 +151,9 @@ impl World {
     /// Plans when a replica forgets what is old.
     pub(super) fn plan_sweep(&mut self, replica: usize) {
         self.after_at(replica, LEDGER_SWEEP_INTERVAL, move |world| {
-            // The database's clock, or the only one that there is.
-            let time = if world.database.is_shared { world.time() } else { world.moment(replica).time };
+            // Counted by steady clocks, whatever the replica's says.
             let retention = LEDGER_RETENTION_DEFAULT.as_millis() as i64;
-            world.database.ledger.sweep(milliseconds(time) - retention);
+            world.database.ledger.sweep(milliseconds(world.time()) - retention);
             world.plan_sweep(replica);
         });
     }

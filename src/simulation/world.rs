@@ -203,7 +203,7 @@ impl World {
         Moment { instant: self.instant(), time: self.replicas[replica].skewed(time) }
     }
 
-    /// The database's clock, in Unix milliseconds.
+    /// The time by a clock that is right and steady.
     pub(super) fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.now
     }
