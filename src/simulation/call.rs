@@ -86,6 +86,9 @@ impl World {
 
     fn send(&mut self, place: Place, cleared: Vec<Cleared>) {
         let Place { replica, page, call, .. } = place;
+        let now = self.instant();
+        let is_late = |cleared: &Cleared| cleared.queued.deadline.is_some_and(|deadline| deadline <= now);
+        assert!(!cleared.iter().any(is_late), "a message is sent after its deadline");
         let passages: Vec<Passage> = cleared.iter().map(|cleared| self.passage(&cleared.queued)).collect();
         let began = Event::CallBegan { call, count: cleared.len(), at: self.instant() };
         self.step(replica, page, Some(began));
