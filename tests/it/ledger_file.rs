@@ -114,7 +114,8 @@ async fn long_reads_hold_up_no_bulk() {
     reads.retain_mut(|read| read.now_or_never_mut().is_none());
     assert!(count.now_or_never_mut().is_none());
     let claims = [claim("a")];
-    assert!(matches!(ledger.look_up(&claims).await.unwrap()[..], [None]));
+    let look_up = tokio::time::timeout(Duration::from_secs(20), ledger.look_up(&claims)).await;
+    assert!(matches!(look_up.expect("it waits for the reads").unwrap()[..], [None]));
     let first = ResultsQuery { state: None, limit: 1, ..query.clone() };
     assert_eq!(ledger.results(&first).await.unwrap().results.len(), 1);
     let before = reads.len();

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use messenger_connector::error::{Reason, SendError};
+use messenger_connector::error::{Outcome, Reason, SendError};
 use messenger_connector::ledger::{
     Ask, Claimed, Demand, Grant, Ledger, Options, PageStanding, PageState, Settlement,
 };
@@ -106,54 +106,30 @@ async fn replicas_that_write_the_same_messages_stay_out_of_each_others_way() {
     for replica in 0..3 {
         let ledger = place.open().await;
         replicas.spawn(async move {
-            for round in 0..60_usize {
-                // Each in an order of its own, each settling what it got while others claim it.
-                let mut claims: Vec<_> = (0..40).map(|id| claim(&format!("{:02}", id * 7 % 40))).collect();
+            let mut held = Vec::new();
+            for round in 0..100_usize {
+                // Each in an order of its own, and what it releases in the same write.
+                let mut claims: Vec<_> = (0..40).map(|id| claim(&format!("{id:02}"))).collect();
                 claims.rotate_left((round * 13 + replica * 17) % 40);
-                if replica == 1 {
-                    claims.reverse();
-                }
-                let claimed = ledger.claim(claims).await.unwrap();
-                let new = claimed.into_iter().filter_map(|claimed| match claimed {
-                    Claimed::New(ticket) => Some(ticket),
+                let (settled, claimed) = tokio::join!(ledger.settle(held), ledger.claim(claims));
+                settled.unwrap();
+                let released = Outcome::not_sent(Reason::Draining, "later");
+                let new = claimed.unwrap().into_iter().filter_map(|claimed| match claimed {
+                    Claimed::New(ticket) => Some(Settlement::new(ticket, &released)),
                     Claimed::Settled(_) | Claimed::InProgress | Claimed::Reused => None,
                 });
-                let released = messenger_connector::error::Outcome::not_sent(Reason::Draining, "later");
-                let mut settlements: Vec<_> = new.map(|ticket| Settlement::new(ticket, &released)).collect();
-                settlements.reverse();
-                let again = ledger.clone();
-                let claiming = tokio::spawn(async move {
-                    drop(
-                        again
-                            .claim((0..40).rev().map(|id| claim(&format!("{id:02}"))).collect())
-                            .await
-                            .map(settle_all(&again)),
-                    );
-                });
-                ledger.settle(settlements).await.unwrap();
-                claiming.await.unwrap();
-                assert!(ledger.is_ready());
+                held = new.collect();
+                // Leaves some to the others.
+                ledger.settle(held.split_off(held.len() / 2)).await.unwrap();
             }
+            ledger.settle(held).await.unwrap();
+            ledger.close().await;
         });
     }
     replicas.join_all().await;
-    // What each session has counted is told when it ends, or a little later.
+    // What a session has counted is told when it ends.
     let deadlocks = "SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()";
     assert_eq!(place.number(deadlocks).await, 0);
-}
-
-/// Releases what was claimed, in the background.
-fn settle_all(ledger: &Ledger) -> impl FnOnce(Vec<Claimed>) + use<> {
-    let ledger = ledger.clone();
-    move |claimed| {
-        let released = messenger_connector::error::Outcome::not_sent(Reason::Draining, "later");
-        let settlements = claimed.into_iter().filter_map(|claimed| match claimed {
-            Claimed::New(ticket) => Some(Settlement::new(ticket, &released)),
-            Claimed::Settled(_) | Claimed::InProgress | Claimed::Reused => None,
-        });
-        let settlements: Vec<_> = settlements.collect();
-        tokio::spawn(async move { ledger.settle(settlements).await.unwrap() });
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
