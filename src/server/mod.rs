@@ -1,10 +1,11 @@
 //! Puts the rooms together, serves, and shuts down in order.
 //!
-//! `listener` accepts connections, `connection` serves one, `tls` reads certificates, `admin` answers Prometheus and
+//! `listener` accepts connections, `connections` bounds them, `connection` serves one, `tls` reads certificates, `admin` answers Prometheus and
 //! probes, `drain` ends it all.
 
 mod admin;
 mod connection;
+mod connections;
 mod drain;
 mod listener;
 mod tls;
