@@ -17,7 +17,7 @@
 //! Around them:
 //!
 //! * [`config`], [`pages`], [`callers`] read the configuration, [`watched`] what changes of it; [`server`] puts the rooms
-//!   together and serves connections.
+//!   together and serves connections; [`supervised`] tells when a part has died.
 //! * [`telemetry`] tells what happens: logs, metrics, spans.
 //! * [`sandbox`] is a fake Graph, written from Meta's rules and not from our translation.
 //! * [`cli`] holds the commands.
@@ -35,6 +35,7 @@ pub mod message;
 pub mod pages;
 pub mod sandbox;
 pub mod server;
+pub mod supervised;
 pub mod telemetry;
 pub mod template;
 pub mod watched;

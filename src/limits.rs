@@ -77,6 +77,11 @@ pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take from connecting to its first request: TLS handshake and HTTP/2 preface. Clients send both
 /// at once.
 pub const CONNECTION_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a shutdown may wait for what was started unless configured otherwise: a little longer than any call to Graph
+/// takes, [`GRAPH_MEDIA_CALL_TIMEOUT`].
+pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(100);
+/// How long connections have after that to be told that the outcome of what is still being sent is unknown.
+pub const DRAIN_ANSWER_TIME: Duration = Duration::from_secs(2);
 /// How long to wait after a connection could not be accepted: usually file descriptors ran out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a shutdown waits for a collector to take what is left, of metrics and of traces each.

@@ -222,6 +222,11 @@ impl Ledger {
         self.ready.clone()
     }
 
+    /// Returns when nothing can be written any more: after [`close`](Self::close), or because of a bug.
+    pub async fn ended(&self) {
+        self.commands.closed().await;
+    }
+
     /// Writes what waits and closes the database. What is still claimed becomes unknown.
     pub async fn close(&self) {
         let (reply, closed) = oneshot::channel();

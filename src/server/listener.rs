@@ -1,10 +1,10 @@
 //! The accept loop of one port, and its end.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
@@ -32,12 +32,16 @@ impl Listening {
         listening
     }
 
-    /// Takes no more connections and calls, and cuts the connections that have not ended at `by`.
-    pub(super) async fn close(self, by: tokio::time::Instant) {
+    /// Takes no more connections and calls. Calls `is_late` if some connections have not ended at `by`, and cuts those that
+    /// have not ended `grace` after that.
+    pub(super) async fn close(self, by: tokio::time::Instant, grace: Duration, is_late: impl FnOnce()) {
         self.closing.cancel();
         self.tasks.close();
         if timeout_at(by, self.tasks.wait()).await.is_err() {
-            tracing::warn!(connections = self.tasks.len(), "connections did not end in time and are cut");
+            is_late();
+            if timeout(grace, self.tasks.wait()).await.is_err() {
+                tracing::warn!(connections = self.tasks.len(), "connections did not end in time and are cut");
+            }
         }
         drop(self.cut);
         self.tasks.wait().await;

@@ -14,7 +14,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -36,6 +36,7 @@ use crate::graph::client::Client;
 use crate::ledger::Ledger;
 use crate::limits::GRPC_MESSAGE_BYTES_MAX;
 use crate::pages::Pages;
+use crate::supervised::Lifeline;
 use crate::telemetry::metrics::Metrics;
 
 use admin::Admin;
@@ -57,6 +58,8 @@ pub struct Server {
     graph: Arc<Client>,
     ledger: Ledger,
     metrics: Metrics,
+    /// What the service is told by if a part of it dies.
+    lifeline: Lifeline,
 }
 
 impl Server {
@@ -95,6 +98,7 @@ impl Server {
             graph,
             ledger,
             metrics,
+            lifeline: Lifeline::default(),
         })
     }
 
@@ -119,21 +123,35 @@ impl Server {
     /// Serves until `shutdown` completes, then finishes what was started, for at most the drain timeout.
     ///
     /// # Errors
-    /// If the service cannot be put together.
+    /// If the service cannot be put together, or a part of it has died. What is left is drained then too.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let mut background = JoinSet::new();
+        let (mut background, lifeline) = (JoinSet::new(), self.lifeline.clone());
         background.spawn(self.pages.clone().watch());
         self.callers.clone().map(|callers| background.spawn(callers.watch()));
         self.tls.clone().map(|tls| background.spawn(tls.watch()));
         let health = Health::default();
         background.spawn(follow_readiness(health.clone(), self.ledger.readiness()));
+        let (ledger, of_ledger) = (self.ledger.clone(), lifeline.clone());
+        background.spawn(async move {
+            ledger.ended().await;
+            of_ledger.report("the ledger's writer");
+        });
         let lifecycle = self.options.lifecycle.clone();
         let running = self.start(health)?;
-        shutdown.await;
+        let dead = tokio::select! {
+            () = shutdown => None,
+            name = lifeline.broken() => Some(name),
+        };
+        if let Some(name) = dead {
+            tracing::error!("{name} has died by a bug: the service ends");
+        }
         // So that nothing says that it is ready any more.
         background.shutdown().await;
         running.drain(&lifecycle).await;
-        Ok(())
+        match dead {
+            None => Ok(()),
+            Some(name) => bail!("{name} has died by a bug: the log above tells more"),
+        }
     }
 
     /// Takes connections from now on.
@@ -222,5 +240,31 @@ async fn follow_readiness(health: Health, mut ledger: watch::Receiver<bool>) {
         if ledger.changed().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        serve: ServeOptions,
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_ledger_has_died_ends_with_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = format!("sqlite://{}", folder.path().join("ledger.db").display());
+        let arguments =
+            ["test", "--listen", "127.0.0.1:0", "--admin-listen", "none", "--drain-delay-ms", "0"];
+        let arguments = arguments.into_iter().chain(["--page-access-token", "t", "--ledger", &ledger]);
+        let server = Server::bind(Arguments::parse_from(arguments).serve).await.unwrap();
+        server.ledger.close().await;
+        let error = server.serve(std::future::pending()).await.unwrap_err();
+        assert!(error.to_string().contains("the ledger's writer has died"), "{error}");
     }
 }
