@@ -43,7 +43,6 @@ async fn a_thousand_silent_connections_harm_nobody_and_are_closed() {
     }
     assert!(is_healthy(&stack.address).await);
     stack.client.send_text_message(text_request("7", "x")).await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     for connection in &mut silent {
         // The end, or a reset, where something was left unread.
         assert!(matches!(in_time(connection.read(&mut [0; 64])).await, Ok(0) | Err(_)));

@@ -117,8 +117,8 @@ async fn streams_watchers_and_silent_connections_do_not_hold_it() {
     assert_eq!((end.code(), send_error(&end).reason()), (Code::Unavailable, pb::ErrorReason::Draining));
     assert!(end.get_details_retry_info().is_some());
     in_time(&mut stack.served).await.unwrap().unwrap();
-    // Far from the drain timeout of 30 seconds.
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    // Far from the drain timeout of 100 seconds.
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     for mut watch in watches {
         while watch.message().await.unwrap().is_some() {}
     }
@@ -136,7 +136,7 @@ async fn a_client_that_never_answers_is_cut() {
     stack.shutdown.cancel();
     let started = Instant::now();
     in_time(&mut stack.served).await.unwrap().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
 
 #[tokio::test]
@@ -230,7 +230,7 @@ async fn sigterm_under_a_bulk_of_20000_items_loses_none() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = format!("sqlite://{}", folder.path().join("ledger.db").display());
     let (sandbox_url, _stop) = start_sandbox(20).await;
-    let no_limit = ["--rate-per-second", "0", "--drain-delay-ms", "100", "--drain-timeout-ms", "10000"];
+    let no_limit = ["--rate-per-second", "0", "--drain-delay-ms", "100", "--drain-timeout-ms", "60000"];
     let mut service = Service::start_with(&ledger, &sandbox_url, &no_limit).await;
     let items = (0..20_000).map(|n| {
         let item_id = format!("drain-{n}");
@@ -250,7 +250,7 @@ async fn sigterm_under_a_bulk_of_20000_items_loses_none() {
     address.send_replace(None);
     let (took, told) = (signalled.elapsed(), account.told().len());
     assert_eq!(status.code(), Some(0));
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
     assert!(told < 20_000, "in the middle of the bulk");
 
     let service = Service::start_with(&ledger, &sandbox_url, &no_limit).await;
