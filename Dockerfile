@@ -14,6 +14,7 @@ WORKDIR /source
 COPY Cargo.toml Cargo.lock build.rs ./
 COPY proto proto
 COPY benches benches
+COPY clients/rust clients/rust
 COPY src src
 # Dependencies are downloaded and compiled once: both caches outlive the build.
 RUN --mount=type=cache,target=/usr/local/cargo/registry --mount=type=cache,target=/source/target \

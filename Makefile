@@ -29,7 +29,7 @@ DEPLOY := $(TOOLS)/deploy/bin
 WITH_PROMETHEUS := PATH="$(CURDIR)/$(TOOLS)/prometheus/usr/bin:$$PATH"
 HELM_VERSION := v4.3.1
 HELM := $(TOOLS)/go/bin/helm
-CARGO_DENY := $(DEPLOY)/cargo-deny --locked --config deny.toml
+CARGO_DENY := $(DEPLOY)/cargo-deny --locked --workspace --config deny.toml
 GO_TOOLS := $(CURDIR)/$(TOOLS)/go
 GENERATED := clients/python/src/messenger_connector/v1 clients/typescript/src/gen clients/go/messenger/v1 \
     clients/rust/src/gen
@@ -150,15 +150,12 @@ dashboard-picture: binary $(TOOLS)/deploy.installed $(TOOLS)/prometheus.installe
 	$(DEPLOY)/pip install --quiet --disable-pip-version-check --requirement deploy/tests/requirements-picture.txt
 	$(WITH_PROMETHEUS) $(DEPLOY)/python deploy/tests/dashboard.py --seconds 240 --picture docs/dashboard.png
 
-# Not every licence that the service has is in the client.
 deny: $(TOOLS)/deploy.installed
 	$(CARGO_DENY) check bans licenses sources
-	$(CARGO_DENY) --manifest-path clients/rust/Cargo.toml check --allow license-not-encountered bans licenses sources
 
 # Not a part of `make test`: its database is on a host that builds need not reach, and changes from day to day.
 advisories: $(TOOLS)/deploy.installed
 	$(CARGO_DENY) check advisories
-	$(CARGO_DENY) --manifest-path clients/rust/Cargo.toml check advisories
 
 fmt: $(TOOLS)/python.installed
 	cargo fmt

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use secrecy::SecretString;
 
 pub use lifecycle::LifecycleOptions;
@@ -17,6 +17,7 @@ pub use security::SecurityOptions;
 pub use telemetry::{AdminListen, TelemetryOptions};
 
 use crate::callers::Callers;
+use crate::graph::address::Address;
 use crate::ledger;
 use crate::limits::BULK_IN_FLIGHT_DEFAULT;
 use crate::pages::{
@@ -39,6 +40,10 @@ pub struct ServeOptions {
         value_name = "URL"
     )]
     pub graph_url: String,
+
+    /// PEM file of authorities to trust, beside the system's, for a Graph host over TLS
+    #[arg(long, env = "CONNECTOR_GRAPH_TLS_CA", value_name = "FILE")]
+    pub graph_tls_ca: Option<PathBuf>,
 
     /// TOML file of pages; watched, so that a rotated token is live without a restart
     #[arg(long, env = "CONNECTOR_PAGES", value_name = "FILE")]
@@ -97,6 +102,11 @@ pub struct ServeOptions {
           value_parser = clap::value_parser!(u16).range(1..=365))]
     pub ledger_retention_days: u16,
 
+    /// Take the ledger although its records are of a Graph at another address: say so if both addresses lead to the same
+    /// Graph, such as a proxy to it
+    #[arg(long, env = "CONNECTOR_LEDGER_ADOPT")]
+    pub ledger_adopt: bool,
+
     /// Who may call, and TLS.
     #[command(flatten)]
     pub security: SecurityOptions,
@@ -125,12 +135,7 @@ impl ServeOptions {
     pub fn check(&self) -> anyhow::Result<()> {
         self.security.check(self.listen)?;
         self.telemetry.check()?;
-        let url = url::Url::parse(&self.graph_url).context("--graph-url")?;
-        ensure!(
-            matches!(url.scheme(), "http" | "https") && url.has_host(),
-            "--graph-url must look like https://graph.facebook.com"
-        );
-        Ok(())
+        Address::parse(&self.graph_url).map(drop).context("--graph-url")
     }
 
     /// Where the pages come from.
@@ -160,9 +165,13 @@ impl ServeOptions {
         security.callers.as_deref().map(load).transpose()
     }
 
-    /// How the ledger keeps time, and whom it tells of its writes.
+    /// How the ledger keeps time, which Graph its records are of, and whom it tells of its writes.
     pub fn ledger_options(&self, metrics: Metrics) -> ledger::Options {
         let retention = Duration::from_secs(u64::from(self.ledger_retention_days) * 24 * 60 * 60);
-        ledger::Options { retention, metrics, ..ledger::Options::default() }
+        let graph = url::Url::parse(&self.graph_url).ok();
+        let origin =
+            graph.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+        let adopts_origin = self.ledger_adopt;
+        ledger::Options { retention, origin, adopts_origin, metrics, ..ledger::Options::default() }
     }
 }

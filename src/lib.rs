@@ -35,6 +35,8 @@ pub mod message;
 pub mod pages;
 pub mod sandbox;
 pub mod server;
+#[cfg(test)]
+mod simulation;
 pub mod supervised;
 pub mod telemetry;
 pub mod template;

@@ -131,6 +131,25 @@ pub const PAGE_CALLS_UNARY_RESERVED: usize = 8;
 
 /// How long to wait for a TCP and TLS connection to Graph.
 pub const GRAPH_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// HTTP/2 connections to Graph that take calls; with the streams of each, 10,000 calls in flight.
+pub const GRAPH_CONNECTIONS_MAX: usize = 100;
+/// Calls that one HTTP/2 connection to Graph carries at a time, if Graph does not allow fewer: what most servers allow.
+pub const GRAPH_STREAMS_MAX: usize = 100;
+/// Flow-control window of one answer of Graph, in bytes: more than a batch of 50 answers with headers has.
+pub const GRAPH_STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+/// Flow-control window of one connection to Graph, in bytes: every answer is read as it comes, so that a part of
+/// `GRAPH_STREAMS_MAX` streams suffices.
+pub const GRAPH_CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+/// How long an HTTP/2 connection may be silent while calls wait on it, until it is asked for a sign of life.
+pub const GRAPH_PING_INTERVAL: Duration = Duration::from_secs(4);
+/// How long it may take for the sign. With the interval this is what a connection that hangs costs.
+pub const GRAPH_PING_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a connection to Graph may be idle and still be used again, if nothing shorter is known of the other side.
+/// Most servers and load balancers keep idle ones for a minute or longer.
+pub const GRAPH_IDLE_MAX: Duration = Duration::from_secs(30);
+/// How long it counts that the other side closed a connection after a shorter time: longer than `GRAPH_IDLE_MAX`, so that
+/// spare connections show it anew before it is forgotten.
+pub const GRAPH_IDLE_MEMORY: Duration = Duration::from_secs(60);
 /// How long to wait for Graph's answer.
 pub const GRAPH_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long to wait for the answer to a media message: Graph fetches the media first, for up to 75 seconds.
@@ -197,8 +216,17 @@ pub const TEMPLATE_VALUE_DEPTH_MAX: usize = 32;
 /// Values that one prefix of dotted names may come to, counting what is repeated in every object: ten fields
 /// of 30,000 entries. Without it a short request could ask for lists that fill the memory.
 pub const TEMPLATE_ALIGNED_VALUES_MAX: usize = 300_000;
-/// How long the ledger keeps an outcome unless configured otherwise, counted from its last claim.
+/// How long the ledger keeps an outcome unless configured otherwise, counted from its last claim,
+/// in time that a service had the ledger open.
 pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Marks of time that the ledger keeps for one retention: it is precise to one 64th.
+pub const LEDGER_MARKS: u32 = 64;
+/// Difference between a wall clock and a steady one from which on the wall clock has jumped. NTP corrects less by slewing.
+pub const LEDGER_CLOCK_JUMP: Duration = Duration::from_secs(10);
+/// Records that a copy of a ledger takes at a time.
+pub const LEDGER_COPY_ROWS: u32 = 1000;
+/// How often a service looks whether its SQLite file is still where it was.
+pub const SQLITE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the ledger looks for records older than that.
 pub const LEDGER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Records that one step of a sweep looks at or removes: some milliseconds, so that claims hardly wait for it.
@@ -228,8 +256,17 @@ pub const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 pub const POSTGRES_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait for Postgres to count or list the items of one bulk, and to migrate.
 pub const POSTGRES_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections of one replica to Postgres, beside the one that claims and settles.
-pub const POSTGRES_READ_CONNECTIONS_MAX: u32 = 3;
+/// Connections of one replica to Postgres for reads that may take long. Beside them it has two that claim and settle, and one
+/// each for its lease and its shares.
+pub const POSTGRES_READ_CONNECTIONS_MAX: u32 = 2;
+/// Connections for short reads, which bulk streams wait for.
+pub const POSTGRES_FIND_CONNECTIONS_MAX: u32 = 2;
+/// How often a write is tried that replicas kept each other from doing.
+pub const POSTGRES_CONFLICTS_MAX: u32 = 5;
+/// Groups of pages whose shares are given at the same time.
+pub const SHARE_GROUPS: u8 = 16;
+/// Reads of whole bulks that one process makes at a time.
+pub const LEDGER_READS_MAX: usize = 2;
 
 /// Results of one page of ListBulkResults unless the request says otherwise.
 pub const RESULTS_PAGE_DEFAULT: u32 = 100;
@@ -261,9 +298,9 @@ pub const PROBE_MAX: Duration = Duration::from_secs(15 * 60);
 pub const SUSPENDED_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// Attempts of one message that was surely not sent.
 pub const ATTEMPTS_MAX: u32 = 5;
-/// Attempts of one message that Graph throttles again and again, while its page pauses in between: 20 minutes at the
-/// longest pause that Graph does not name. Other messages are tried before it.
-pub const THROTTLED_ATTEMPTS_MAX: u32 = 25;
+/// Attempts of one message that Graph throttles again and again, while its page pauses in between: seven minutes at the
+/// pauses that Graph does not name. Other messages are tried before it.
+pub const THROTTLED_ATTEMPTS_MAX: u32 = 12;
 /// Longest pause before the second attempt of a message; twice as long each time.
 pub const RETRY_FIRST: Duration = Duration::from_millis(400);
 /// Longest of these pauses.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use futures_util::{StreamExt, stream};
+use messenger_connector_client::MessengerError;
 
 use super::{failure, print};
 use crate::api::status;
@@ -28,7 +29,7 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
     options.check()?;
     let pages = Pages::load(options.pages_source()?)?.list();
     options.callers()?;
-    let graph = Client::new(&options.graph_url, Metrics::default())?;
+    let graph = Client::new(&options.graph_url, options.graph_tls_ca.as_deref(), Metrics::default())?;
     print(&format!("configuration: ok (pages: {}, graph: {})\n", pages.len(), options.graph_url))?;
     let mut is_good = true;
     let mut probes = stream::iter(&pages).map(|page| probe(&graph, page)).buffered(PROBES_IN_FLIGHT_MAX);
@@ -44,7 +45,8 @@ pub async fn run(options: ServeOptions) -> anyhow::Result<ExitCode> {
 
 /// What the page's token is good for, or why it is not.
 async fn probe(graph: &Client, page: &Page) -> Result<String, String> {
-    let described = |refusal: Refusal| failure::describe_error(&status::send_error(refusal.error));
+    let described =
+        |refusal: Refusal| failure::describe(&MessengerError::from(status::status(refusal.error)));
     let probed = graph.probe(page).await.map_err(described)?;
     if page.id != PAGE_ID_ME && page.id != probed.id {
         return Err(format!("the token is of another page: {} {}", probed.id, probed.name));

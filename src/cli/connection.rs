@@ -1,56 +1,22 @@
 //! How commands reach a running service.
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use messenger_connector_client::{MessengerClient, Options, Tls};
 use secrecy::{ExposeSecret, SecretString};
-use tonic::metadata::{Ascii, MetadataValue};
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Request, Status};
-
-use crate::api::pb::messenger_service_client::MessengerServiceClient;
 
 /// Where the service is, unless it is named otherwise.
-const ADDRESS_DEFAULT: &str = "http://127.0.0.1:50051";
-/// How long to wait for a connection to the service.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a busy connection is asked whether it still lives; no server of gRPC's family minds this pace.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
-/// How long the answer may take before the connection is given up.
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
-/// Flow-control window of one stream, in bytes.
-const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
-/// Flow-control window of the connection, in bytes. The HTTP/2 library ends a connection whose unread small frames
-/// pass half of it, counting 512 bytes for each: a stream window full of 60-byte results counts 2 MB.
-const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
-
-/// A client of the service.
-pub(super) type Client = MessengerServiceClient<InterceptedService<Channel, Bearer>>;
-
-/// Puts the caller's key into every call, if there is one.
-#[derive(Clone, Debug)]
-pub(super) struct Bearer(Option<MetadataValue<Ascii>>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(authorization) = &self.0 {
-            request.metadata_mut().insert("authorization", authorization.clone());
-        }
-        Ok(request)
-    }
-}
+const ADDRESS_DEFAULT: &str = "127.0.0.1:50051";
 
 /// Where the service is, and how the caller proves who it is.
 #[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectOptions {
-    /// Address of the service; with https:// the connection is encrypted
+    /// Address of the service, or of several replicas with one ledger, separated by commas; with https:// or a
+    /// certificate the connection is encrypted
     #[arg(long, env = "CONNECTOR_ADDRESS", default_value = ADDRESS_DEFAULT, value_name = "URL",
-          value_parser = address)]
+          value_parser = addresses)]
     pub address: String,
 
     /// File with the caller's key
@@ -100,68 +66,33 @@ impl ConnectOptions {
         shown
     }
 
-    /// Connects to the service.
+    /// A client of the service. Its first call connects.
     ///
     /// # Errors
-    /// If nobody answers, or a file cannot be used.
-    pub(super) async fn client(&self) -> anyhow::Result<Client> {
-        let bearer = self.bearer()?;
-        Ok(Client::new(InterceptedService::new(self.channel().await?, bearer)))
+    /// If an option or a file that it names cannot be used.
+    pub(super) fn client(&self) -> anyhow::Result<MessengerClient> {
+        let options = Options { key: self.key()?, tls: self.tls()?, ..Options::default() };
+        MessengerClient::connect(&self.address, options).map_err(|error| anyhow!(error.message))
     }
 
-    fn bearer(&self) -> anyhow::Result<Bearer> {
+    fn key(&self) -> anyhow::Result<Option<String>> {
         let key = match (&self.key, &self.key_file) {
-            (Some(key), _) => key.clone(),
-            (None, Some(path)) => read(path)?.into(),
-            (None, None) => return Ok(Bearer(None)),
+            (Some(key), _) => Some(key.expose_secret().to_owned()),
+            (None, Some(path)) => Some(read(path)?),
+            (None, None) => None,
         };
-        let mut authorization: MetadataValue<Ascii> = format!("Bearer {}", key.expose_secret().trim())
-            .parse()
-            .map_err(|_| anyhow!("the key holds a character that a key cannot have"))?;
-        authorization.set_sensitive(true);
-        Ok(Bearer(Some(authorization)))
+        Ok(key.map(|key| key.trim().to_owned()))
     }
 
-    fn tls(&self) -> anyhow::Result<ClientTlsConfig> {
-        let mut tls = ClientTlsConfig::new();
-        tls = match &self.tls_ca {
-            Some(path) => tls.ca_certificate(Certificate::from_pem(read(path)?)),
-            None => tls.with_native_roots(),
-        };
+    fn tls(&self) -> anyhow::Result<Option<Tls>> {
+        let mut tls = None;
+        if let Some(path) = &self.tls_ca {
+            tls = Some(Tls::default().with_ca(read(path)?));
+        }
         if let (Some(certificate), Some(key)) = (&self.client_cert, &self.client_key) {
-            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+            tls = Some(tls.unwrap_or_default().with_identity(read(certificate)?, read(key)?));
         }
         Ok(tls)
-    }
-
-    fn is_encrypted(&self) -> bool {
-        self.address.starts_with("https:")
-    }
-
-    /// Connects to the service's address.
-    ///
-    /// # Errors
-    /// If nobody answers, or a file cannot be used.
-    pub(super) async fn channel(&self) -> anyhow::Result<Channel> {
-        let mut endpoint = Endpoint::from_shared(self.address.clone())
-            .with_context(|| format!("--address {}", self.address))?
-            .user_agent(concat!("messenger-connector-cli/", env!("CARGO_PKG_VERSION")))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
-            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        if self.is_encrypted() {
-            endpoint = endpoint.tls_config(self.tls()?).context("TLS")?;
-        }
-        endpoint.connect().await.map_err(|error| {
-            let hint = if self.is_encrypted() { " with TLS" } else { "" };
-            anyhow!(
-                "no service can be reached at {}: {}: is `messenger-connector serve` running there{hint}?",
-                self.address,
-                root_cause(&error)
-            )
-        })
     }
 }
 
@@ -169,22 +100,17 @@ fn read(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// The innermost cause: transports wrap "connection refused" in words that tell nothing.
-pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+/// Addresses as the client takes them.
+fn addresses(text: &str) -> Result<String, String> {
+    let is_good = |address: &str| {
+        let address = address.trim();
+        let url = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+        url::Url::parse(&url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    };
+    if text.split(',').all(is_good) {
+        return Ok(text.to_owned());
     }
-    innermost.to_string().to_lowercase()
-}
-
-/// An address of the service; one without a scheme is taken as http.
-fn address(text: &str) -> Result<String, String> {
-    let address = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
-    match url::Url::parse(&address) {
-        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(address),
-        Ok(_) | Err(_) => Err("must look like http://127.0.0.1:50051 or https://connector:50051".to_owned()),
-    }
+    Err("must look like 127.0.0.1:50051 or https://connector:50051".to_owned())
 }
 
 #[cfg(test)]
@@ -192,18 +118,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses() {
+    fn addresses_are_checked() {
         let cases = [
-            ("http://127.0.0.1:50051", Some("http://127.0.0.1:50051")),
-            ("localhost:50051", Some("http://localhost:50051")),
-            ("[::1]:50051", Some("http://[::1]:50051")),
-            ("https://localhost:50051", Some("https://localhost:50051")),
-            ("ftp://localhost", None),
-            ("http://", None),
-            ("", None),
+            ("http://127.0.0.1:50051", true),
+            ("localhost:50051", true),
+            ("[::1]:50051", true),
+            ("https://localhost:50051", true),
+            ("a:1, b:2,https://c:3", true),
+            ("ftp://localhost", false),
+            ("a:1,,b:2", false),
+            ("http://", false),
+            ("", false),
         ];
-        for (text, expected) in cases {
-            assert_eq!(address(text).ok().as_deref(), expected, "{text}");
+        for (text, is_good) in cases {
+            assert_eq!(addresses(text).is_ok(), is_good, "{text}");
         }
     }
 }

@@ -83,7 +83,7 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let drain = CancellationToken::new();
     let service = tokio::spawn(server.serve(drain.clone().cancelled_owned()));
     eprintln!("sandbox: {graph_url}, service: {}, audience: {}", connect.address, plan.audience_name());
-    let finished = bulk::send_plan(connect.client().await?, &plan, stop).await?;
+    let finished = bulk::send_plan(&connect.client()?, &plan, stop).await?;
     drain.cancel();
     service.await??;
     let state = sandbox_state(&graph_url).await?;
@@ -104,6 +104,7 @@ pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
     ServeOptions {
         listen: any_port(),
         graph_url: graph_url.to_owned(),
+        graph_tls_ca: None,
         pages: None,
         page_access_token: Some("demo".into()),
         page_id: PAGE_ID_ME.to_owned(),
@@ -114,6 +115,7 @@ pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
         bulk_in_flight_max: BULK_IN_FLIGHT_DEFAULT,
         ledger: format!("sqlite://{}", folder.join("ledger.db").display()),
         ledger_retention_days: 7,
+        ledger_adopt: false,
         security: SecurityOptions::default(),
         lifecycle: LifecycleOptions {
             health_listen: None,

@@ -3,10 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
-use tonic_health::pb::HealthCheckRequest;
-use tonic_health::pb::health_check_response::ServingStatus;
-use tonic_health::pb::health_client::HealthClient;
+use anyhow::anyhow;
 
 use super::connection::ConnectOptions;
 use super::{failure, print};
@@ -35,19 +32,10 @@ pub struct Options {
 /// # Errors
 /// If there is no answer in time.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
-    let timeout = Duration::from_millis(options.timeout_ms);
-    let status = tokio::time::timeout(timeout, ask(&options)).await.with_context(|| {
-        format!("no answer from {} in {} ms", options.connect.address, options.timeout_ms)
-    })??;
-    print(&format!("{}\n", status.as_str_name()))?;
-    Ok(if status == ServingStatus::Serving { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-async fn ask(options: &Options) -> anyhow::Result<ServingStatus> {
-    let mut client = HealthClient::new(options.connect.channel().await?);
-    let answer = client
-        .check(HealthCheckRequest { service: options.service.clone() })
-        .await
-        .map_err(|status| anyhow!("health of {}: {}", options.service, failure::describe(&status)))?;
-    Ok(answer.into_inner().status())
+    let client = options.connect.client()?.with_timeout(Duration::from_millis(options.timeout_ms));
+    let is_serving = client.check_health(&options.service).await.map_err(|error| {
+        anyhow!("{} at {}: {}", options.service, options.connect.address, failure::first_line(&error))
+    })?;
+    print(if is_serving { "SERVING\n" } else { "NOT_SERVING\n" })?;
+    Ok(if is_serving { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -3,7 +3,7 @@
 
 use clap::ValueEnum;
 
-use crate::api::pb;
+use messenger_connector_client::v1;
 
 /// Why the message may be sent
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -19,7 +19,7 @@ pub enum MessagingType {
     Utility,
 }
 
-impl From<MessagingType> for pb::MessagingType {
+impl From<MessagingType> for v1::MessagingType {
     fn from(value: MessagingType) -> Self {
         match value {
             MessagingType::Response => Self::Response,
@@ -43,7 +43,7 @@ pub enum NotificationType {
     NoPush,
 }
 
-impl From<NotificationType> for pb::NotificationType {
+impl From<NotificationType> for v1::NotificationType {
     fn from(value: NotificationType) -> Self {
         match value {
             NotificationType::Regular => Self::Regular,
@@ -66,7 +66,7 @@ pub enum MediaType {
     File,
 }
 
-impl From<MediaType> for pb::media_message::Type {
+impl From<MediaType> for v1::media_message::Type {
     fn from(value: MediaType) -> Self {
         match value {
             MediaType::Image => Self::Image,
@@ -91,7 +91,7 @@ pub enum SenderAction {
     MarkSeen,
 }
 
-impl From<SenderAction> for pb::sender_action::Type {
+impl From<SenderAction> for v1::sender_action::Type {
     fn from(value: SenderAction) -> Self {
         match value {
             SenderAction::TypingOn => Self::TypingOn,
@@ -110,7 +110,7 @@ pub enum OnUnknown {
     Resend,
 }
 
-impl From<OnUnknown> for pb::bulk_start::OnUnknown {
+impl From<OnUnknown> for v1::bulk_start::OnUnknown {
     fn from(value: OnUnknown) -> Self {
         match value {
             OnUnknown::Report => Self::Report,
@@ -130,7 +130,7 @@ pub enum RecordedState {
     Unknown,
 }
 
-impl From<RecordedState> for pb::ItemState {
+impl From<RecordedState> for v1::ItemState {
     fn from(value: RecordedState) -> Self {
         match value {
             RecordedState::Sent => Self::Sent,
@@ -157,19 +157,19 @@ pub enum RecipientKind {
 
 impl RecipientKind {
     /// The recipient with this identifier.
-    pub(super) fn recipient(self, identifier: String) -> pb::Recipient {
-        use pb::recipient::Identifier;
+    pub(super) fn recipient(self, identifier: String) -> v1::Recipient {
+        use v1::recipient::Identifier;
 
         let identifier = match self {
             Self::Id => Identifier::Id(identifier),
-            Self::Phone => Identifier::Phone(pb::PhoneRecipient {
+            Self::Phone => Identifier::Phone(v1::PhoneRecipient {
                 phone_number: identifier,
-                ..pb::PhoneRecipient::default()
+                ..v1::PhoneRecipient::default()
             }),
             Self::UserRef => Identifier::UserRef(identifier),
             Self::CommentId => Identifier::CommentId(identifier),
             Self::PostId => Identifier::PostId(identifier),
         };
-        pb::Recipient { identifier: Some(identifier) }
+        v1::Recipient { identifier: Some(identifier) }
     }
 }

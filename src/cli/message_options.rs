@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::builder::BoolishValueParser;
 
 use super::kinds::{MessagingType, NotificationType};
-use crate::api::pb;
+use messenger_connector_client::v1;
 
 /// How a message is sent, whatever its kind.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -40,14 +40,14 @@ pub struct MessageOptions {
 
 impl MessageOptions {
     /// As the contract has them.
-    pub(super) fn send_options(&self) -> pb::SendOptions {
-        pb::SendOptions {
-            messaging_type: self.messaging_type.map_or(pb::MessagingType::Unspecified, Into::into).into(),
-            tag: pb::MessageTag::Unspecified.into(),
+    pub(super) fn send_options(&self) -> v1::SendOptions {
+        v1::SendOptions {
+            messaging_type: self.messaging_type.map_or(v1::MessagingType::Unspecified, Into::into).into(),
+            tag: v1::MessageTag::Unspecified.into(),
             tag_name: self.tag.clone().unwrap_or_default(),
             notification_type: self
                 .notification_type
-                .map_or(pb::NotificationType::Unspecified, Into::into)
+                .map_or(v1::NotificationType::Unspecified, Into::into)
                 .into(),
             persona_id: self.persona_id.clone().unwrap_or_default(),
             strict_variables: self.strict_variables,

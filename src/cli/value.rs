@@ -75,7 +75,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::api::pb;
+    use messenger_connector_client::v1;
 
     fn object(value: serde_json::Value) -> Map<String, serde_json::Value> {
         value.as_object().cloned().unwrap()
@@ -104,13 +104,13 @@ mod tests {
             object(json!({"a": inner}))
         };
         assert_eq!(to_struct(nested(DEPTH_MAX + 1)), Err(TooDeep));
-        let item = pb::BulkItem {
+        let item = v1::BulkItem {
             variables: Some(to_struct(nested(DEPTH_MAX)).unwrap()),
-            ..pb::BulkItem::default()
+            ..v1::BulkItem::default()
         };
-        let items = pb::BulkItems { items: vec![item] };
-        let frame = pb::send_bulk_messages_request::Frame::Items(items);
-        let request = pb::SendBulkMessagesRequest { frame: Some(frame) };
-        assert_eq!(pb::SendBulkMessagesRequest::decode(request.encode_to_vec().as_slice()), Ok(request));
+        let items = v1::BulkItems { items: vec![item] };
+        let frame = v1::send_bulk_messages_request::Frame::Items(items);
+        let request = v1::SendBulkMessagesRequest { frame: Some(frame) };
+        assert_eq!(v1::SendBulkMessagesRequest::decode(request.encode_to_vec().as_slice()), Ok(request));
     }
 }

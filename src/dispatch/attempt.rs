@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use super::gate::{Signs, Suspicion, Throttle};
-use super::queue::RecipientHash;
 use super::queued::{Queued, Source};
 use super::retry::{self, Attempt, Retry, RetryBudget};
 use crate::error::{Outcome, Reason, Receipt, SendError};
@@ -48,6 +47,8 @@ pub(crate) struct Report {
 pub(crate) struct Seen {
     /// The page has another token by now than the one that the call used.
     pub(crate) has_old_token: bool,
+    /// The call went to see whether the page is well again.
+    pub(crate) was_try: bool,
     pub(crate) ended: Instant,
 }
 
@@ -112,7 +113,18 @@ pub(crate) fn clear(messages: Vec<Queued>, claimed: Vec<Claimed>) -> (Vec<Cleare
     (cleared, answered)
 }
 
-/// The same if nothing could be claimed: only what is not recorded may be sent.
+/// Corrects the outcomes of messages that are not sent by what is on record of them, in the order of their claims.
+pub(crate) fn correct(refused: Vec<Answered>, on_record: Vec<Option<Claimed>>) -> Vec<Answered> {
+    let mut on_record = on_record.into_iter();
+    let corrected = refused.into_iter().map(|(queued, outcome)| {
+        let found = queued.claim.as_ref().and_then(|_| on_record.next().flatten());
+        let stands = found.and_then(|found| recorded(found, &queued.message));
+        (queued, stands.unwrap_or(outcome))
+    });
+    corrected.collect()
+}
+
+/// Sorts messages that could not be claimed: only those that are not recorded may be sent.
 pub(crate) fn clear_unrecorded(messages: Vec<Queued>, error: &LedgerError) -> (Vec<Cleared>, Vec<Answered>) {
     let (recorded, others): (Vec<_>, Vec<_>) =
         messages.into_iter().partition(|queued| queued.claim.is_some());
@@ -135,8 +147,7 @@ pub(crate) fn conclude(
 ) -> (Vec<End>, Report) {
     let CallAnswer { verdicts, usage } = answer;
     let regain_access = usage.and_then(|usage| usage.regain_access);
-    let recipients = cleared.iter().map(|cleared| cleared.queued.recipient);
-    let signs = signs(&verdicts, recipients, regain_access);
+    let signs = signs(&verdicts, &cleared, seen, regain_access);
     let accepted = verdicts.iter().filter(|verdict| matches!(verdict, Verdict::Accepted(_))).count();
     budget.earn(accepted);
     let ends = cleared.into_iter().zip(verdicts).map(|(Cleared { mut queued, ticket }, verdict)| {
@@ -144,8 +155,12 @@ pub(crate) fn conclude(
         let retry = match &verdict {
             Verdict::Accepted(_) => Retry::No,
             Verdict::Refused(refusal) => {
+                let is_throttled = refusal.disposition == Disposition::Throttled;
+                let of_itself = is_throttled && is_throttled_of_itself(&queued, seen);
+                queued.throttled += u32::from(is_throttled);
                 let attempt = Attempt {
-                    disposition: refusal.disposition,
+                    // The page sends, so the message is tried again like one that met a passing fault.
+                    disposition: if of_itself { Disposition::Transient } else { refusal.disposition },
                     number: queued.attempts,
                     deadline: queued.deadline,
                     had_old_token: seen.has_old_token,
@@ -167,18 +182,20 @@ pub(crate) fn conclude(
     (ends, Report { retries: Vec::new(), signs, usage_percent: usage.map(|usage| usage.percent) })
 }
 
+/// Whether Graph throttles a message, and not its page: it was throttled before, and since then others went through, so
+/// that the page was open.
+fn is_throttled_of_itself(queued: &Queued, seen: &Seen) -> bool {
+    queued.throttled > 0 && !seen.was_try
+}
+
 /// What a call says about its page.
-fn signs(
-    verdicts: &[Verdict],
-    recipients: impl Iterator<Item = RecipientHash>,
-    regain_access: Option<Duration>,
-) -> Signs {
+fn signs(verdicts: &[Verdict], cleared: &[Cleared], seen: &Seen, regain_access: Option<Duration>) -> Signs {
     let throttled = regain_access.map(|wait| Throttle {
         error: SendError::new(Reason::RateLimited, "graph says that the page's budget is used up"),
         wait: Some(wait),
     });
     let mut signs = Signs { throttled, ..Signs::default() };
-    for (verdict, recipient) in verdicts.iter().zip(recipients) {
+    for (verdict, Cleared { queued, .. }) in verdicts.iter().zip(cleared) {
         let refusal = match verdict {
             Verdict::Accepted(_) => {
                 signs.note_answer();
@@ -189,6 +206,7 @@ fn signs(
         match refusal.disposition {
             Disposition::Final | Disposition::OnceMore | Disposition::Later => signs.note_answer(),
             Disposition::Transient | Disposition::Unknown => signs.troubled += 1,
+            Disposition::Throttled if is_throttled_of_itself(queued, seen) => signs.note_answer(),
             Disposition::Throttled => {
                 signs.throttled = Some(Throttle { error: refusal.error.clone(), wait: regain_access });
             }
@@ -196,7 +214,7 @@ fn signs(
             Disposition::PageSuspected => {
                 signs.answered += 1;
                 let recipients = signs.suspected.take().map_or_else(Vec::new, |before| before.recipients);
-                let recipients = recipients.into_iter().chain([recipient]).collect();
+                let recipients = recipients.into_iter().chain([queued.recipient]).collect();
                 signs.suspected = Some(Suspicion { error: refusal.error.clone(), recipients });
             }
         }

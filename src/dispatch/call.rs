@@ -7,21 +7,22 @@ use std::time::Instant;
 
 use super::Context;
 use super::attempt::{self, Answered, Cleared, End, Report, Seen};
+use super::lane::core::Call;
 use super::queued::Queued;
 use super::retry::{Retry, RetryBudget};
 use crate::ledger::Settlement;
-use crate::pages::Page;
+use crate::limits::LEDGER_WRITE_ROWS_MAX;
 
-/// Sends the messages of one page in one call and answers every one of them that is not tried again. `began` is called
+/// Sends the messages of one call and answers every one of them that is not tried again. `began` is called
 /// right before the call, with the number of messages that it carries.
 pub(super) async fn run(
     context: &Context,
-    page: &Page,
+    call: Call,
     budget: &RetryBudget,
-    mut messages: Vec<Queued>,
     began: impl FnOnce(usize),
 ) -> Report {
-    answer(attempt::take_unwanted(&mut messages, Instant::now()));
+    let Call { page, mut messages, is_try, .. } = call;
+    refuse(context, attempt::take_unwanted(&mut messages, Instant::now())).await;
     let cleared = claim(context, messages).await;
     // The ledger may have taken its time.
     let (cleared, late) = attempt::split_late(cleared, Instant::now());
@@ -32,9 +33,10 @@ pub(super) async fn run(
     let bodies: Vec<_> = cleared.iter().map(|cleared| &cleared.queued.message).collect();
     began(bodies.len());
     let spans: Vec<_> = cleared.iter().filter_map(|cleared| cleared.queued.reply.span()).collect();
-    let answer = context.graph.send(page, &bodies, &spans).await;
+    let answer = context.graph.send(&page, &bodies, &spans).await;
     let token_now = context.pages.get(&page.id).map(|page| page.token_digest());
-    let seen = Seen { has_old_token: token_now != Some(page.token_digest()), ended: Instant::now() };
+    let has_old_token = token_now != Some(page.token_digest());
+    let seen = Seen { has_old_token, was_try: is_try, ended: Instant::now() };
     let (ends, report) = attempt::conclude(cleared, answer, budget, &seen, fastrand::f64);
     let retries = end(context, ends).await;
     context.metrics.retrying(retries.len());
@@ -53,6 +55,19 @@ async fn end(context: &Context, mut ends: Vec<End>) -> Vec<(Queued, Option<Insta
         }
     }
     retries
+}
+
+/// Answers messages that were not claimed and are not sent. One whose id is on record gets what is on record: it may have
+/// been sent before, or somewhere else.
+pub(super) async fn refuse(context: &Context, refused: Vec<Answered>) {
+    let mut refused = refused.into_iter().peekable();
+    while refused.peek().is_some() {
+        let group: Vec<_> = refused.by_ref().take(LEDGER_WRITE_ROWS_MAX).collect();
+        let claims: Vec<_> = group.iter().filter_map(|(queued, _)| queued.claim.clone()).collect();
+        let found = if claims.is_empty() { Ok(Vec::new()) } else { context.ledger.on_record(&claims).await };
+        // A ledger that is away knows nothing better.
+        answer(attempt::correct(group, found.unwrap_or_default()));
+    }
 }
 
 fn answer(answered: Vec<Answered>) {

@@ -119,8 +119,9 @@ impl Lane {
             self.start_call(call);
         }
         self.shared.left(answers.iter().map(|(queued, _)| queued));
-        for (queued, outcome) in answers {
-            queued.reply.answer(outcome);
+        if !answers.is_empty() {
+            let context = self.context.clone();
+            self.context.calls.spawn(async move { call::refuse(&context, answers).await });
         }
         if let Some(page) = probe {
             self.probe(page);
@@ -131,20 +132,19 @@ impl Lane {
     }
 
     fn start_call(&self, call: Call) {
-        let Call { number, page, messages } = call;
-        self.shared.left(messages.iter());
-        self.shared.in_flight.fetch_add(messages.len(), Ordering::Relaxed);
+        self.shared.left(call.messages.iter());
+        self.shared.in_flight.fetch_add(call.messages.len(), Ordering::Relaxed);
         let finish = Finish {
-            call: number,
+            call: call.number,
             report: Report::default(),
-            messages: messages.len(),
+            messages: call.messages.len(),
             shared: self.shared.clone(),
             lane: self.commands.clone(),
         };
         let context = self.context.clone();
         self.context.calls.spawn(async move {
             let retries = &finish.shared.retries;
-            let report = call::run(&context, &page, retries, messages, |count| finish.began(count)).await;
+            let report = call::run(&context, call, retries, |count| finish.began(count)).await;
             finish.end(report);
         });
     }

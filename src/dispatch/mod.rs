@@ -8,18 +8,18 @@
 //! what becomes of its messages, with `retry` for those that were not sent. `replicas` shares a page's rates and `standing`
 //! with other processes.
 
-mod attempt;
+pub(crate) mod attempt;
 mod call;
 mod gate;
-mod lane;
+pub(crate) mod lane;
 mod pacing;
 mod queue;
-mod queued;
+pub(crate) mod queued;
 mod rates;
 mod replicas;
-mod retry;
-mod sharing;
-mod standing;
+pub(crate) mod retry;
+pub(crate) mod sharing;
+pub(crate) mod standing;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};

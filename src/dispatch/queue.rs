@@ -324,6 +324,14 @@ impl Queue {
         taken
     }
 
+    /// Panics if something is left of messages that are gone.
+    #[cfg(test)]
+    pub(super) fn check_empty(&self) {
+        assert!(self.messages().next().is_none(), "messages that nobody counts");
+        assert!(self.recipients.is_empty(), "recipients with nothing to send");
+        assert!(self.waiting.iter().all(|waiting| waiting.bulks.is_empty() && waiting.in_bulks == 0));
+    }
+
     fn of(&self, kind: Kind) -> &Waiting {
         let [audio_video, fetched, other] = &self.waiting;
         match kind {

@@ -23,6 +23,8 @@ pub struct Queued {
     pub source: Source,
     /// Calls that carried it so far.
     pub attempts: u32,
+    /// Of these, the ones after which Graph throttled it.
+    pub(super) throttled: u32,
     /// It is not sent after this.
     pub deadline: Option<Instant>,
     /// Where its outcome goes.
@@ -40,7 +42,16 @@ impl Queued {
         deadline: Option<Instant>,
         reply: Reply,
     ) -> Self {
-        Self { message, claim, source, attempts: 0, deadline, reply, recipient: RecipientHash::default() }
+        Self {
+            message,
+            claim,
+            source,
+            attempts: 0,
+            throttled: 0,
+            deadline,
+            reply,
+            recipient: RecipientHash::default(),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::limits::{
 
 /// Retries that a page has left: a share of what succeeds, so that a failing Graph is not called much more.
 #[derive(Debug)]
-pub(super) struct RetryBudget {
+pub(crate) struct RetryBudget {
     /// Successful sends not yet spent.
     sends: Mutex<u32>,
 }
@@ -40,7 +40,7 @@ impl RetryBudget {
 
 /// When to try a message again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Retry {
+pub(crate) enum Retry {
     /// Never: its answer is final.
     No,
     /// As soon as the page sends again, behind others.

@@ -1,36 +1,39 @@
 //! HTTP calls to Graph. Tells apart what was surely not sent from what may have been.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
+use http::Method;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
+use http_body_util::Full;
 use secrecy::ExposeSecret;
 use serde::Deserialize;
 use sha2::Sha256;
 use tracing::{Instrument, Span};
 
+use super::address::Address;
+use super::connector::Connector;
+use super::pool::{HttpAnswer, NoAnswer, Pool};
 use super::response::{Disposition, Refusal, Verdict, judge, judge_call};
 use super::usage::Usage;
-use super::{batch, request};
+use super::{batch, receipt, request};
 use crate::error::{Reason, SendError};
-use crate::limits::{
-    GRAPH_ANSWER_BYTES_MAX, GRAPH_CALL_TIMEOUT, GRAPH_CONNECT_TIMEOUT, GRAPH_MEDIA_CALL_TIMEOUT,
-};
+use crate::limits::{GRAPH_CALL_TIMEOUT, GRAPH_MEDIA_CALL_TIMEOUT};
 use crate::message::{Action, Message};
 use crate::pages::Page;
 use crate::telemetry::metrics::{GraphCall, Metrics};
 use crate::telemetry::traces;
 
-/// A connection pool to one Graph host.
+/// Makes calls to one Graph host.
 #[derive(Debug)]
 pub struct Client {
-    http: reqwest::Client,
-    graph_url: String,
+    pool: Arc<Pool>,
+    address: Address,
     host: Arc<str>,
-    port: u16,
     metrics: Metrics,
     /// Pairs of Graph versions, asked and served, that were logged already.
     versions_logged: Mutex<HashSet<(String, String)>>,
@@ -56,21 +59,18 @@ const MESSAGES: Endpoint = Endpoint { method: "POST", template: "/{version}/{pag
 const BATCH: Endpoint = Endpoint { method: "POST", template: "/{version}/" };
 const PAGE: Endpoint = Endpoint { method: "GET", template: "/{version}/{page_id}" };
 
-/// Why there is no answer to a call.
-#[derive(Clone, Copy, Debug)]
-enum NoAnswer {
+/// Why a call brought no answer.
+enum Failure {
     NotBuilt,
-    NotConnected,
-    Timeout,
-    Broken,
-    TooLong,
+    NoAnswer(NoAnswer),
 }
 
-/// An HTTP answer, read to its end.
-struct HttpAnswer {
-    status: u16,
-    body: Vec<u8>,
-    usage: Option<Usage>,
+/// What a call needs beside the page.
+struct Call {
+    method: Method,
+    url: String,
+    body: String,
+    timeout: Duration,
 }
 
 /// The page as its own token shows it.
@@ -84,24 +84,17 @@ pub struct ProbedPage {
 }
 
 impl Client {
-    /// A client for the Graph host at `graph_url`, for example `https://graph.facebook.com`.
+    /// A client for the Graph host at `graph_url`, for example `https://graph.facebook.com`. Besides the authorities that
+    /// the system trusts, it trusts those of the PEM file `authorities`.
     ///
     /// # Errors
-    /// If the address has no host, or the system's TLS roots cannot be loaded.
-    pub fn new(graph_url: &str, metrics: Metrics) -> anyhow::Result<Self> {
-        let url = url::Url::parse(graph_url).context("the address of graph")?;
-        let http = reqwest::Client::builder()
-            .connect_timeout(GRAPH_CONNECT_TIMEOUT)
-            // Shorter than servers keep idle connections, so that a call rarely meets one that is being closed.
-            .pool_idle_timeout(Duration::from_secs(30))
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("messenger-connector/", env!("CARGO_PKG_VERSION")))
-            .build()?;
+    /// If the address is not one of [`Address`], or there is no authority to trust.
+    pub fn new(graph_url: &str, authorities: Option<&Path>, metrics: Metrics) -> anyhow::Result<Self> {
+        let address = Address::parse(graph_url)?;
         Ok(Self {
-            http,
-            graph_url: graph_url.trim_end_matches('/').to_owned(),
-            host: url.host_str().context("the address of graph has no host")?.into(),
-            port: url.port_or_known_default().unwrap_or_default(),
+            pool: Arc::new(Connector::new(&address, authorities)?.into_pool()),
+            host: address.host().into(),
+            address,
             metrics,
             versions_logged: Mutex::default(),
         })
@@ -109,7 +102,7 @@ impl Client {
 
     /// Address of a page's plain sends, without credentials.
     pub fn messages_url(&self, page: &Page) -> String {
-        format!("{}/{}/{}/messages", self.graph_url, page.graph_version, page.id)
+        format!("{}/{}/{}/messages", self.address, page.graph_version, page.id)
     }
 
     /// Sends the messages in one call: alone as a plain send, together as a batch. The answer holds a verdict
@@ -118,30 +111,44 @@ impl Client {
         let (endpoint, url, body) = match messages {
             [message] => (MESSAGES, self.messages_url(page), request::body_json(message)),
             _ => {
-                let url = format!("{}/{}/", self.graph_url, page.graph_version);
+                let url = format!("{}/{}/", self.address, page.graph_version);
                 (BATCH, url, batch::body_json(&page.id, messages))
             }
         };
-        let Ok(body) = body else { return refuse_all(messages, &not_built()) };
+        let Ok(body) = body else { return refuse_all(messages, &Failure::NotBuilt.refusal()) };
         let with_media = messages.iter().any(|message| matches!(*message.action, Action::Media { .. }));
         let timeout = if with_media { GRAPH_MEDIA_CALL_TIMEOUT } else { GRAPH_CALL_TIMEOUT };
-        let post = self.http.post(url).header(CONTENT_TYPE, "application/json").body(body).timeout(timeout);
+        let call = Call { method: Method::POST, url, body, timeout };
         let span = self.span(endpoint, page, messages.len(), spans);
-        let answer = match self.call(endpoint, page, post, span).await {
+        let answer = match self.call(endpoint, page, call, span).await {
             Ok(answer) => answer,
             Err(failure) => return refuse_all(messages, &failure.refusal()),
         };
-        if let [message] = messages {
+        let usage = usage_of(&answer.headers);
+        let mut read = if let [message] = messages {
             let verdict = judge(answer.status, &answer.body, &message.action);
-            return CallAnswer { verdicts: vec![verdict], usage: answer.usage };
+            CallAnswer { verdicts: vec![verdict], usage: None }
+        } else {
+            match batch::judge_entries(&answer.body, messages) {
+                Some((verdicts, usage)) => CallAnswer { verdicts, usage },
+                None => refuse_all(messages, &judge_call(answer.status, &answer.body)),
+            }
+        };
+        self.note_strangers(page, receipt::compare(messages, &mut read.verdicts));
+        CallAnswer { usage: Usage::highest(read.usage, usage), ..read }
+    }
+
+    /// Raises the alarm about receipts that name somebody else than their messages.
+    fn note_strangers(&self, page: &Page, receipts: usize) {
+        if receipts == 0 {
+            return;
         }
-        match batch::judge_entries(&answer.body, messages) {
-            Some((verdicts, usage)) => CallAnswer { verdicts, usage: Usage::highest(usage, answer.usage) },
-            None => CallAnswer {
-                usage: answer.usage,
-                ..refuse_all(messages, &judge_call(answer.status, &answer.body))
-            },
-        }
+        self.metrics.receipts_mismatched(receipts);
+        tracing::error!(
+            page.id = %page.id,
+            receipts,
+            "graph's answer names other recipients than asked: their messages end unknown"
+        );
     }
 
     /// Asks Graph whose token the page's is.
@@ -149,16 +156,23 @@ impl Client {
     /// # Errors
     /// As a send to the page would fail.
     pub async fn probe(&self, page: &Page) -> Result<ProbedPage, Refusal> {
-        let url = format!("{}/{}/{}", self.graph_url, page.graph_version, page.id);
-        let get = self.http.get(url).query(&[("fields", "id,name")]).timeout(GRAPH_CALL_TIMEOUT);
+        let url = format!("{}/{}/{}?fields=id%2Cname", self.address, page.graph_version, page.id);
+        let get = Call { method: Method::GET, url, body: String::new(), timeout: GRAPH_CALL_TIMEOUT };
         let span = self.span(PAGE, page, 0, &[]);
-        let answer = self.call(PAGE, page, get, span).await.map_err(NoAnswer::refusal)?;
+        let answer = self.call(PAGE, page, get, span).await.map_err(|failure| failure.refusal())?;
         serde_json::from_slice(&answer.body).map_err(|_| judge_call(answer.status, &answer.body))
     }
 
     fn span(&self, endpoint: Endpoint, page: &Page, messages: usize, of_messages: &[&Span]) -> Span {
         let Endpoint { method, template } = endpoint;
-        traces::graph_call_span(method, template, (&self.host, self.port), &page.id, messages, of_messages)
+        traces::graph_call_span(
+            method,
+            template,
+            (&self.host, self.address.port()),
+            &page.id,
+            messages,
+            of_messages,
+        )
     }
 
     /// Makes a call with the page's credentials and reads its answer.
@@ -166,9 +180,9 @@ impl Client {
         &self,
         endpoint: Endpoint,
         page: &Page,
-        call: reqwest::RequestBuilder,
+        call: Call,
         span: Span,
-    ) -> Result<HttpAnswer, NoAnswer> {
+    ) -> Result<HttpAnswer, Failure> {
         let began = Instant::now();
         let answer = self.exchange(page, call).instrument(span.clone()).await;
         let result = match &answer {
@@ -177,31 +191,17 @@ impl Client {
         };
         traces::end_graph_call(&span, result);
         let Endpoint { method, template } = endpoint;
-        let (host, port, duration) = (&self.host, self.port, began.elapsed());
+        let (host, port, duration) = (&self.host, self.address.port(), began.elapsed());
         self.metrics.graph_call_ended(&GraphCall { method, template, host, port, result, duration });
         answer
     }
 
-    async fn exchange(&self, page: &Page, call: reqwest::RequestBuilder) -> Result<HttpAnswer, NoAnswer> {
-        let mut authorization =
-            HeaderValue::try_from(format!("Bearer {}", page.access_token.expose_secret()))
-                .map_err(|_| NoAnswer::NotBuilt)?;
-        authorization.set_sensitive(true);
-        let mut call = call.header(AUTHORIZATION, authorization);
-        if let Some(proof) = appsecret_proof(page) {
-            call = call.query(&[("appsecret_proof", proof)]);
-        }
-        let mut response = call.send().await.map_err(|error| NoAnswer::of(&error))?;
-        self.note_served_version(&page.graph_version, response.headers());
-        let usage = usage_of(response.headers());
-        let mut body = Vec::with_capacity(response.content_length().unwrap_or(1024).min(256 * 1024) as usize);
-        while let Some(chunk) = response.chunk().await.map_err(|error| NoAnswer::of(&error))? {
-            if body.len() + chunk.len() > GRAPH_ANSWER_BYTES_MAX {
-                return Err(NoAnswer::TooLong);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(HttpAnswer { status: response.status().as_u16(), body, usage })
+    async fn exchange(&self, page: &Page, call: Call) -> Result<HttpAnswer, Failure> {
+        let timeout = call.timeout;
+        let request = request_of(page, call).map_err(|_| Failure::NotBuilt)?;
+        let answer = self.pool.exchange(request, timeout).await.map_err(Failure::NoAnswer)?;
+        self.note_served_version(&page.graph_version, &answer.headers);
+        Ok(answer)
     }
 
     /// Meta serves a retired version with the oldest live one: says so once for each pair.
@@ -221,6 +221,27 @@ impl Client {
     }
 }
 
+/// A call as HTTP, with the page's credentials.
+fn request_of(page: &Page, call: Call) -> Result<http::Request<Full<Bytes>>, http::Error> {
+    let Call { method, mut url, body, .. } = call;
+    if let Some(proof) = appsecret_proof(page) {
+        let separator = if url.contains('?') { '&' } else { '?' };
+        url = format!("{url}{separator}appsecret_proof={proof}");
+    }
+    let mut authorization = HeaderValue::try_from(format!("Bearer {}", page.access_token.expose_secret()))?;
+    authorization.set_sensitive(true);
+    let mut request = http::Request::builder()
+        .method(method)
+        .uri(url)
+        .header(AUTHORIZATION, authorization)
+        .header(ACCEPT, "*/*")
+        .header(USER_AGENT, concat!("messenger-connector/", env!("CARGO_PKG_VERSION")));
+    if !body.is_empty() {
+        request = request.header(CONTENT_TYPE, "application/json");
+    }
+    request.body(Full::from(body))
+}
+
 /// HMAC-SHA256 of the access token with the app secret, in hex (Graph's "secure requests" guide).
 fn appsecret_proof(page: &Page) -> Option<String> {
     let secret = page.app_secret.as_ref()?;
@@ -236,59 +257,48 @@ fn usage_of(headers: &HeaderMap) -> Option<Usage> {
         .fold(None, |highest, usage| Usage::highest(highest, Some(usage)))
 }
 
-impl NoAnswer {
-    fn of(error: &reqwest::Error) -> Self {
-        if error.is_builder() {
-            Self::NotBuilt
-        } else if error.is_connect() {
-            Self::NotConnected
-        } else if error.is_timeout() {
-            Self::Timeout
-        } else {
-            Self::Broken
-        }
-    }
-
+impl Failure {
     /// What telemetry calls it.
-    fn name(self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::NotBuilt => "not_built",
-            Self::NotConnected => "not_connected",
-            Self::Timeout => "timeout",
-            Self::Broken => "broken",
-            Self::TooLong => "too_long",
+            Self::NoAnswer(NoAnswer::NotConnected(_)) => "not_connected",
+            Self::NoAnswer(NoAnswer::Timeout) => "timeout",
+            Self::NoAnswer(NoAnswer::Broken) => "broken",
+            Self::NoAnswer(NoAnswer::TooLong) => "too_long",
         }
     }
 
-    /// What it means for the messages. Only a connection that was never made surely sent nothing.
-    fn refusal(self) -> Refusal {
+    /// What it means for the messages. Only what was never written was surely not sent.
+    fn refusal(&self) -> Refusal {
         match self {
-            Self::NotBuilt => not_built(),
-            Self::NotConnected => Refusal {
+            Self::NotBuilt => Refusal {
+                error: SendError::new(
+                    Reason::Internal,
+                    "the graph call could not be built: nothing was sent",
+                ),
+                disposition: Disposition::Later,
+            },
+            Self::NoAnswer(NoAnswer::NotConnected(why)) => Refusal {
                 error: SendError::new(
                     Reason::GraphUnavailable,
-                    "graph could not be reached: no connection was made",
+                    format!("graph could not be reached, no connection was made: {why}"),
                 ),
                 disposition: Disposition::Transient,
             },
-            Self::Timeout => maybe_sent("graph did not answer in time: the message may have been delivered"),
-            Self::Broken => {
+            Self::NoAnswer(NoAnswer::Timeout) => {
+                maybe_sent("graph did not answer in time: the message may have been delivered")
+            }
+            Self::NoAnswer(NoAnswer::Broken) => {
                 maybe_sent("the connection broke after the message was written: it may have been delivered")
             }
-            Self::TooLong => maybe_sent("graph's answer is too long to read"),
+            Self::NoAnswer(NoAnswer::TooLong) => maybe_sent("graph's answer is too long to read"),
         }
     }
 }
 
 fn maybe_sent(message: &'static str) -> Refusal {
     Refusal { error: SendError::new(Reason::OutcomeUnknown, message), disposition: Disposition::Unknown }
-}
-
-fn not_built() -> Refusal {
-    Refusal {
-        error: SendError::new(Reason::Internal, "the graph call could not be built: nothing was sent"),
-        disposition: Disposition::Later,
-    }
 }
 
 fn refuse_all(messages: &[&Message], refusal: &Refusal) -> CallAnswer {
@@ -303,7 +313,7 @@ mod tests {
 
     #[test]
     fn a_version_that_graph_serves_instead_is_noted_once() {
-        let client = Client::new("http://127.0.0.1", Metrics::default()).unwrap();
+        let client = Client::new("http://127.0.0.1", None, Metrics::default()).unwrap();
         let served = |version: &'static str| {
             HeaderMap::from_iter([(
                 "facebook-api-version".parse().unwrap(),

@@ -3,11 +3,9 @@
 //!
 //! A code is matched by number, never by text: subcode before code, then the HTTP status, then `is_transient`.
 
-use std::borrow::Cow;
-
 use serde::Deserialize;
-use serde_json::Value;
 
+use super::lenient::{Object, Scalar};
 use crate::error::{GraphError, Reason, SendError};
 use crate::message::Action;
 
@@ -64,21 +62,21 @@ pub enum Disposition {
 
 use Disposition::{Final, Later, OnceMore, PageStopped, PageSuspected, Throttled, Transient, Unknown};
 
-type Row = (i32, Option<i32>, Reason, Disposition);
+type Row = (i32, i32, Reason, Disposition);
 
 /// Rows for a code together with a subcode.
 #[rustfmt::skip]
 const CODE_AND_SUBCODE: &[Row] = &[
-    (1,   Some(99),      Reason::PagePermissionMissing, PageSuspected), // often a missing access level
-    (1,   Some(2018382), Reason::InvalidArgument,       Final),  // instant form: wrong id
-    (1,   Some(1357046), Reason::OutcomeUnknown,        Unknown), // documented: everything was sent
-    (2,   Some(2018344), Reason::PagePermissionMissing, PageSuspected), // label terms not accepted by the page's admin
-    (4,   Some(2018354), Reason::RateLimited,           Later),  // too early for this person
-    (100, Some(33),      Reason::PagePermissionMissing, PageStopped), // the page, as this token sees it, is not there
-    (200, Some(2018021), Reason::PagePermissionMissing, Later),  // phone recipients only
-    (200, Some(2018027), Reason::PagePermissionMissing, Later),  // phone recipients only
-    (613, Some(2018338), Reason::RateLimited,           Later),  // abusive tag rate towards this person
-    (613, Some(1893016), Reason::RateLimited,           Later),  // repeated opt-in request
+    (1,   99,      Reason::PagePermissionMissing, PageSuspected), // often a missing access level
+    (1,   2018382, Reason::InvalidArgument,       Final),  // instant form: wrong id
+    (1,   1357046, Reason::OutcomeUnknown,        Unknown), // documented: everything was sent
+    (2,   2018344, Reason::PagePermissionMissing, PageSuspected), // label terms not accepted by the page's admin
+    (4,   2018354, Reason::RateLimited,           Later),  // too early for this person
+    (100, 33,      Reason::PagePermissionMissing, PageStopped), // the page, as this token sees it, is not there
+    (200, 2018021, Reason::PagePermissionMissing, Later),  // phone recipients only
+    (200, 2018027, Reason::PagePermissionMissing, Later),  // phone recipients only
+    (613, 2018338, Reason::RateLimited,           Later),  // abusive tag rate towards this person
+    (613, 1893016, Reason::RateLimited,           Later),  // repeated opt-in request
 ];
 
 /// Rows for a subcode, whatever code it comes with: Meta pairs some with several.
@@ -153,97 +151,117 @@ const CODE: &[(i32, Reason, Disposition)] = &[
 const OBJECT_ERROR_TYPE: &str = "GraphMethodException";
 
 /// Looks a Graph error up.
-fn classify(error: &ErrorBody<'_>, http_status: u16) -> (Reason, Disposition) {
-    let pair = CODE_AND_SUBCODE
-        .iter()
-        .find(|(code, subcode, ..)| *code == error.code && *subcode == error.error_subcode);
+fn classify(fault: &Fault, http_status: u16) -> (Reason, Disposition) {
+    let GraphError { code, subcode, kind, .. } = &fault.graph;
+    let pair = CODE_AND_SUBCODE.iter().find(|row| (row.0, row.1) == (*code, *subcode));
     if let Some((_, _, reason, disposition)) = pair {
         return (*reason, *disposition);
     }
-    if let Some((_, reason, disposition)) =
-        SUBCODE.iter().find(|(subcode, ..)| Some(*subcode) == error.error_subcode)
-    {
+    if let Some((_, reason, disposition)) = SUBCODE.iter().find(|row| row.0 == *subcode) {
         return (*reason, *disposition);
     }
-    if error.code == 100 && error.r#type == OBJECT_ERROR_TYPE {
+    if *code == 100 && kind == OBJECT_ERROR_TYPE {
         // A subcode that is not listed may be about the message.
-        let is_plain = error.error_subcode.is_none_or(|subcode| subcode == 0);
-        return (Reason::PageTokenInvalid, if is_plain { PageStopped } else { PageSuspected });
+        return (Reason::PageTokenInvalid, if *subcode == 0 { PageStopped } else { PageSuspected });
     }
-    if let Some((_, reason, disposition)) = CODE.iter().find(|(code, ..)| *code == error.code) {
+    if let Some((_, reason, disposition)) = CODE.iter().find(|row| row.0 == *code) {
         return (*reason, *disposition);
     }
-    match (error.code, http_status) {
+    match (code, http_status) {
         (200..=299, _) => (Reason::PagePermissionMissing, PageSuspected),
-        // After a server error nobody can tell, whatever the error says of itself.
-        (_, 500..) => (Reason::OutcomeUnknown, Unknown),
-        _ if error.is_transient => (Reason::GraphUnavailable, Transient),
+        (_, 400..=499) if fault.is_transient => (Reason::GraphUnavailable, Transient),
         (_, 429) => (Reason::RateLimited, Throttled),
+        // A server that failed cannot vouch for what it did, whatever the error says of itself.
+        (_, 0 | 500..) => (Reason::OutcomeUnknown, Unknown),
+        _ if fault.is_transient => (Reason::OutcomeUnknown, Unknown),
         _ => (Reason::GraphRejected, Final),
     }
 }
 
 #[derive(Deserialize)]
 struct AnswerBody<'a> {
-    #[serde(borrow)]
-    error: Option<ErrorBody<'a>>,
     #[serde(borrow, default)]
-    message_id: Cow<'a, str>,
+    error: Object<ErrorBody<'a>>,
     #[serde(borrow, default)]
-    recipient_id: Cow<'a, str>,
-    /// A string in answers to sends, a number in webhooks: both are taken.
-    attachment_id: Option<Value>,
+    message_id: Scalar<'a>,
+    #[serde(borrow, default)]
+    recipient_id: Scalar<'a>,
+    #[serde(borrow, default)]
+    attachment_id: Scalar<'a>,
 }
 
 #[derive(Deserialize)]
 struct ErrorBody<'a> {
-    code: i32,
-    error_subcode: Option<i32>,
-    #[serde(default)]
-    is_transient: bool,
     #[serde(borrow, default)]
-    r#type: Cow<'a, str>,
+    code: Scalar<'a>,
     #[serde(borrow, default)]
-    message: Cow<'a, str>,
+    error_subcode: Scalar<'a>,
     #[serde(borrow, default)]
-    fbtrace_id: Cow<'a, str>,
-    #[serde(borrow)]
-    error_user_title: Option<Cow<'a, str>>,
-    #[serde(borrow)]
-    error_user_msg: Option<Cow<'a, str>>,
+    is_transient: Scalar<'a>,
+    #[serde(borrow, default)]
+    r#type: Scalar<'a>,
+    #[serde(borrow, default)]
+    message: Scalar<'a>,
+    #[serde(borrow, default)]
+    fbtrace_id: Scalar<'a>,
+    #[serde(borrow, default)]
+    error_user_title: Scalar<'a>,
+    #[serde(borrow, default)]
+    error_user_msg: Scalar<'a>,
 }
 
-/// Reads the answer to one message: of a plain send, or of one entry of a batch.
+/// An error as the table wants it. Without a code it is not one of Graph's.
+struct Fault {
+    graph: GraphError,
+    is_transient: bool,
+}
+
+impl Fault {
+    fn of(error: ErrorBody<'_>) -> Option<Self> {
+        let is_transient = error.is_transient.is_true();
+        let graph = GraphError {
+            code: error.code.integer()?,
+            subcode: error.error_subcode.integer().unwrap_or_default(),
+            kind: error.r#type.into_text().into_owned(),
+            message: error.message.into_text().into_owned(),
+            fbtrace_id: error.fbtrace_id.into_text().into_owned(),
+            user_title: error.error_user_title.into_text().into_owned(),
+            user_message: error.error_user_msg.into_text().into_owned(),
+        };
+        Some(Self { graph, is_transient })
+    }
+}
+
+/// Reads the answer to one message: of a plain send, or of one entry of a batch. A status of 0 stands for none.
 pub fn judge(http_status: u16, body: &[u8], action: &Action) -> Verdict {
     let Ok(answer) = serde_json::from_slice::<AnswerBody<'_>>(body) else {
         return Verdict::Refused(unreadable(http_status));
     };
-    // Some proxies turn an error's status into 200: the body decides.
-    if let Some(error) = answer.error {
-        return Verdict::Refused(refusal(error, http_status));
+    match answer.error {
+        Object::Absent => {}
+        // Some proxies turn an error's status into 200: the body decides.
+        Object::Read(error) => return Verdict::Refused(refusal(error, http_status)),
+        Object::Odd => return Verdict::Refused(unreadable(http_status)),
     }
-    let has_receipt = !answer.message_id.is_empty() || matches!(action, Action::SenderAction(_));
+    let message_id = answer.message_id.into_text();
+    let has_receipt = !message_id.is_empty() || matches!(action, Action::SenderAction(_));
     if !(200..300).contains(&http_status) || !has_receipt {
         return Verdict::Refused(unreadable(http_status));
     }
     Verdict::Accepted(Accepted {
-        message_id: answer.message_id.into_owned(),
-        recipient_id: answer.recipient_id.into_owned(),
-        attachment_id: match answer.attachment_id {
-            Some(Value::String(id)) => id,
-            Some(Value::Number(id)) => id.to_string(),
-            None | Some(Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_)) => String::new(),
-        },
+        message_id: message_id.into_owned(),
+        recipient_id: answer.recipient_id.into_text().into_owned(),
+        // A string in answers to sends, a number in webhooks.
+        attachment_id: answer.attachment_id.into_text().into_owned(),
     })
 }
 
 /// Reads the answer to a call that was refused as a whole, such as a batch with a bad token. What no message alone can
 /// have brought about is the page's or the app's.
 pub fn judge_call(http_status: u16, body: &[u8]) -> Refusal {
-    let mut refusal = match serde_json::from_slice::<AnswerBody<'_>>(body) {
-        Ok(AnswerBody { error: Some(error), .. }) => refusal(error, http_status),
-        Ok(AnswerBody { error: None, .. }) | Err(_) => return unreadable(http_status),
-    };
+    let error = serde_json::from_slice::<AnswerBody<'_>>(body).ok().and_then(|answer| answer.error.read());
+    let Some(error) = error else { return unreadable(http_status) };
+    let mut refusal = refusal(error, http_status);
     match refusal.disposition {
         Final | OnceMore | Later => {
             refusal.disposition = PageStopped;
@@ -256,16 +274,9 @@ pub fn judge_call(http_status: u16, body: &[u8]) -> Refusal {
 }
 
 fn refusal(error: ErrorBody<'_>, http_status: u16) -> Refusal {
-    let (reason, disposition) = classify(&error, http_status);
-    let graph = GraphError {
-        code: error.code,
-        subcode: error.error_subcode.unwrap_or_default(),
-        kind: error.r#type.into_owned(),
-        message: error.message.into_owned(),
-        fbtrace_id: error.fbtrace_id.into_owned(),
-        user_title: error.error_user_title.unwrap_or_default().into_owned(),
-        user_message: error.error_user_msg.unwrap_or_default().into_owned(),
-    };
+    let Some(fault) = Fault::of(error) else { return unreadable(http_status) };
+    let (reason, disposition) = classify(&fault, http_status);
+    let graph = fault.graph;
     let message = if disposition == Unknown {
         format!("graph answered code {}, which it also gives for delivered messages", graph.code)
     } else if graph.subcode == 0 {

@@ -1,8 +1,12 @@
 //! Usage headers: how much of its budget a page has spent (Graph's rate limiting guide).
 
+use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Deserialize;
+
+use super::lenient::{Object, Scalar};
 
 /// What the usage headers of one answer say.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,38 +18,51 @@ pub struct Usage {
 }
 
 #[derive(Deserialize)]
-struct Budget {
-    #[serde(default)]
-    call_count: f64,
-    #[serde(default)]
-    total_time: f64,
-    #[serde(default)]
-    total_cputime: f64,
+struct Budget<'a> {
+    /// The product that it is of; none in headers that know no products.
+    #[serde(borrow, default)]
+    r#type: Scalar<'a>,
+    #[serde(borrow, default)]
+    call_count: Scalar<'a>,
+    #[serde(borrow, default)]
+    total_time: Scalar<'a>,
+    #[serde(borrow, default)]
+    total_cputime: Scalar<'a>,
     /// Minutes.
-    #[serde(default)]
-    estimated_time_to_regain_access: f64,
+    #[serde(borrow, default)]
+    estimated_time_to_regain_access: Scalar<'a>,
 }
+
+/// The product whose budget messages are counted against. Those of others, such as `ads_insights`, do not bear on them.
+const PRODUCT: &str = "messenger";
 
 impl Usage {
     /// Reads one header; `None` if it is no usage header or cannot be read.
     pub fn from_header(name: &str, value: &str) -> Option<Self> {
         if name.eq_ignore_ascii_case("x-business-use-case-usage") {
-            let businesses: std::collections::HashMap<String, Vec<Budget>> =
+            let businesses: HashMap<Cow<'_, str>, Vec<Object<Budget<'_>>>> =
                 serde_json::from_str(value).ok()?;
-            businesses.values().flatten().map(Self::from_budget).fold(None, |a, b| Self::highest(a, Some(b)))
+            let budgets = businesses.into_values().flatten().filter_map(Object::read);
+            budgets.filter_map(Self::from_budget).fold(None, |a, b| Self::highest(a, Some(b)))
         } else if name.eq_ignore_ascii_case("x-app-usage") || name.eq_ignore_ascii_case("x-page-usage") {
-            serde_json::from_str::<Budget>(value).ok().as_ref().map(Self::from_budget)
+            serde_json::from_str::<Budget<'_>>(value).ok().and_then(Self::from_budget)
         } else {
             None
         }
     }
 
-    fn from_budget(budget: &Budget) -> Self {
-        let minutes = budget.estimated_time_to_regain_access;
-        Self {
-            percent: budget.call_count.max(budget.total_time).max(budget.total_cputime),
-            regain_access: Duration::try_from_secs_f64(minutes * 60.0).ok().filter(|wait| !wait.is_zero()),
+    /// `None` for the budget of another product.
+    fn from_budget(budget: Budget<'_>) -> Option<Self> {
+        let product = budget.r#type.into_text();
+        if !product.is_empty() && product != PRODUCT {
+            return None;
         }
+        let spent = [budget.call_count, budget.total_time, budget.total_cputime];
+        let minutes = budget.estimated_time_to_regain_access.number();
+        Some(Self {
+            percent: spent.iter().map(Scalar::number).fold(0.0, f64::max),
+            regain_access: Duration::try_from_secs_f64(minutes * 60.0).ok().filter(|wait| !wait.is_zero()),
+        })
     }
 
     /// The worse of two readings.
@@ -76,6 +93,19 @@ mod tests {
                 Some((101.0, Some(2 * minute))),
             ),
             ("x-business-use-case-usage", r#"{"1":[]}"#, None),
+            // Budgets of other products do not bear on messages.
+            (
+                "x-business-use-case-usage",
+                r#"{"1":[{"type":"ads_insights","call_count":100,"estimated_time_to_regain_access":60},
+                    {"type":"messenger","call_count":"7","total_time":null}]}"#,
+                Some((7.0, None)),
+            ),
+            ("x-business-use-case-usage", r#"{"1":[{"type":"pages","call_count":100}]}"#, None),
+            (
+                "x-business-use-case-usage",
+                r#"{"1":[{"type":"messenger","call_count":100,"estimated_time_to_regain_access":1440}]}"#,
+                Some((100.0, Some(1440 * minute))),
+            ),
             ("x-app-usage", "garbage", None),
             ("content-type", r#"{"call_count":28}"#, None),
         ];

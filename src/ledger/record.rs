@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::outcome;
 use crate::error::Outcome;
@@ -84,27 +85,52 @@ impl ClaimNumber {
     }
 }
 
-/// The right to send one message and the duty to settle it. Settle it also if it was not sent.
+/// The right to send one message and the duty to settle it. Settle it also if it was not sent. One that is dropped all the
+/// same, by a bug, ends as unknown.
 #[derive(Debug)]
-#[must_use = "a claim that nobody settles stays in progress until the process ends"]
+#[must_use = "a claim that nobody settles is unknown"]
 pub struct Ticket {
-    pub(super) key: Key,
+    key: Key,
     pub(super) claim: ClaimNumber,
+    fingerprint: [u8; 16],
+    /// Where settlements go that nobody made; set as long as someone must make one.
+    unsettled: Option<UnboundedSender<Settlement>>,
+}
+
+impl Ticket {
+    pub(super) fn new(key: Key, claim: ClaimNumber, fingerprint: [u8; 16]) -> Self {
+        Self { key, claim, fingerprint, unsettled: None }
+    }
+
+    /// From now on, dropping it settles it.
+    pub(super) fn settle_on_drop(&mut self, unsettled: UnboundedSender<Settlement>) {
+        self.unsettled = Some(unsettled);
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(unsettled) = self.unsettled.take() {
+            tracing::error!("a message was not settled: its outcome is unknown");
+            let ticket = Self::new(self.key.clone(), self.claim, self.fingerprint);
+            // Fails if the ledger is closed: then it is unknown anyway.
+            drop(unsettled.send(Settlement::unknown(ticket)));
+        }
+    }
 }
 
 /// What became of a message that was claimed.
 #[derive(Debug)]
 pub struct Settlement {
-    pub(super) key: Key,
-    pub(super) claim: ClaimNumber,
+    ticket: Ticket,
     pub(super) end: End,
 }
 
 /// How a claim ends.
 #[derive(Debug)]
 pub(super) enum End {
-    /// With an outcome.
-    Recorded { state: State, time_ms: i64, outcome: Box<RawValue> },
+    /// With an outcome, and the time that it names itself, if it does.
+    Recorded { state: State, time_ms: Option<i64>, outcome: Box<RawValue> },
     /// Surely not sent.
     Released,
     /// Surely not sent, because nobody heard that the claim succeeded, if it did. Its transaction may still be going on.
@@ -112,6 +138,23 @@ pub(super) enum End {
 }
 
 impl Settlement {
+    fn end(mut ticket: Ticket, end: End) -> Self {
+        ticket.unsettled = None;
+        Self { ticket, end }
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.ticket.key
+    }
+
+    pub(super) fn claim(&self) -> ClaimNumber {
+        self.ticket.claim
+    }
+
+    pub(super) fn fingerprint(&self) -> &[u8; 16] {
+        &self.ticket.fingerprint
+    }
+
     /// Records the outcome of a message, or releases the claim if [`Outcome::is_recorded`] says no: the message can then
     /// be claimed anew.
     pub fn new(ticket: Ticket, outcome: &Outcome) -> Self {
@@ -119,29 +162,39 @@ impl Settlement {
             _ if !outcome.is_recorded() => End::Released,
             Outcome::Sent(receipt) => End::Recorded {
                 state: State::Sent,
-                time_ms: to_ms(receipt.sent_time),
+                time_ms: Some(to_ms(receipt.sent_time)),
                 outcome: outcome::of_receipt(receipt),
             },
             Outcome::Failed(error) => End::recorded_now(State::Failed, outcome::of_error(error)),
             Outcome::Unknown(error) => End::recorded_now(State::Unknown, outcome::of_error(error)),
             Outcome::NotSent(_) | Outcome::Rejected(_) => End::Released,
         };
-        Self { key: ticket.key, claim: ticket.claim, end }
+        Self::end(ticket, end)
     }
 
     pub(super) fn release(ticket: Ticket) -> Self {
-        Self { key: ticket.key, claim: ticket.claim, end: End::Released }
+        Self::end(ticket, End::Released)
+    }
+
+    /// Nobody knows what became of it.
+    pub(super) fn unknown(ticket: Ticket) -> Self {
+        Self::new(ticket, &Outcome::unknown("nobody settled it"))
+    }
+
+    /// The same message, as unknown: the database does not take the outcome that it had.
+    pub(super) fn into_unknown(self) -> Self {
+        Self::unknown(self.ticket)
     }
 
     /// Undoes a claim of a write that failed.
     pub(super) fn void(key: Key, claim: ClaimNumber) -> Self {
-        Self { key, claim, end: End::Voided }
+        Self::end(Ticket::new(key, claim, [0; 16]), End::Voided)
     }
 }
 
 impl End {
     fn recorded_now(state: State, outcome: Box<RawValue>) -> Self {
-        Self::Recorded { state, time_ms: now_ms(), outcome }
+        Self::Recorded { state, time_ms: None, outcome }
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Options;
 use super::error::{LedgerError, Result};
-use super::record::{Claim, ClaimNumber, Claimed, Settlement, now_ms};
+use super::record::{Claim, ClaimNumber, Claimed, Settlement};
 use super::store::Store;
 use crate::limits::{
     LEDGER_SWEEP_PAUSE, LEDGER_UNARY_MEMORY, LEDGER_UNSETTLED_MAX, LEDGER_WRITE_ROWS_BESIDE_UNARY,
@@ -49,7 +49,7 @@ impl ClaimGroup {
 
 impl SettleGroup {
     fn is_unary(&self) -> bool {
-        self.settlements.first().is_some_and(|settlement| settlement.key.is_unary())
+        self.settlements.first().is_some_and(|settlement| settlement.key().is_unary())
     }
 
     fn answer(self, answer: Result<()>) {
@@ -65,6 +65,7 @@ pub(super) struct Granted {
     number: ClaimNumber,
     claimed: Vec<Claimed>,
     commands: mpsc::WeakUnboundedSender<Command>,
+    unsettled: mpsc::UnboundedSender<Settlement>,
 }
 
 impl Granted {
@@ -72,8 +73,15 @@ impl Granted {
         self.number
     }
 
+    /// What was granted. From now on, tickets that are dropped settle their messages.
     pub(super) fn take(mut self) -> Vec<Claimed> {
-        std::mem::take(&mut self.claimed)
+        let mut claimed = std::mem::take(&mut self.claimed);
+        for claimed in &mut claimed {
+            if let Claimed::New(ticket) = claimed {
+                ticket.settle_on_drop(self.unsettled.clone());
+            }
+        }
+        claimed
     }
 }
 
@@ -90,13 +98,16 @@ impl Drop for Granted {
     }
 }
 
-/// The writing task.
+/// The writing task. However it ends, also by a bug, the ledger is not ready from then on.
 #[derive(Debug)]
 pub(super) struct Writer {
     store: Arc<dyn Store>,
     options: Options,
     commands: mpsc::UnboundedReceiver<Command>,
     sender: mpsc::WeakUnboundedSender<Command>,
+    /// Settlements of tickets that were dropped, and the way in for them.
+    abandoned: mpsc::UnboundedReceiver<Settlement>,
+    abandon: mpsc::UnboundedSender<Settlement>,
     ready: watch::Sender<bool>,
     /// Claims to be written.
     claims: VecDeque<ClaimGroup>,
@@ -118,6 +129,7 @@ impl Writer {
     ) -> (mpsc::UnboundedSender<Command>, watch::Receiver<bool>) {
         // Unbounded, because whoever sends waits for the answer.
         let (sender, commands) = mpsc::unbounded_channel();
+        let (abandon, abandoned) = mpsc::unbounded_channel();
         let (ready, is_ready) = watch::channel(true);
         let weak = sender.downgrade();
         if let Some(interval) = store.heartbeat() {
@@ -128,6 +140,8 @@ impl Writer {
             options,
             commands,
             sender: weak,
+            abandoned,
+            abandon,
             ready,
             claims: VecDeque::new(),
             unsettled: VecDeque::new(),
@@ -149,6 +163,7 @@ impl Writer {
                     Some(command) => self.obey(command),
                     None => break,
                 },
+                Some(settlement) = self.abandoned.recv() => self.keep_alone(settlement),
                 () = sleep_until(due) => {}
             }
             self.collect();
@@ -183,6 +198,13 @@ impl Writer {
         while let Ok(command) = self.commands.try_recv() {
             self.obey(command);
         }
+        while let Ok(settlement) = self.abandoned.try_recv() {
+            self.keep_alone(settlement);
+        }
+    }
+
+    fn keep_alone(&mut self, settlement: Settlement) {
+        self.keep(SettleGroup { settlements: vec![settlement], reply: None });
     }
 
     fn obey(&mut self, command: Command) {
@@ -219,15 +241,44 @@ impl Writer {
         self.last_unary.is_some_and(|time| time.elapsed() < LEDGER_UNARY_MEMORY)
     }
 
+    /// Writes what waits, as much as fits into one transaction. If the database does not take some row of it, group by group,
+    /// so that nobody pays for another's rows.
     async fn write(&mut self) {
         let rows_max =
             if self.is_unary_about() { LEDGER_WRITE_ROWS_BESIDE_UNARY } else { LEDGER_WRITE_ROWS_MAX };
-        let count = fill(rows_max, self.unsettled.iter().map(|group| group.settlements.len()));
-        let settlements: Vec<_> =
-            self.unsettled.iter().take(count).flat_map(|group| &group.settlements).collect();
+        let settled = fill(rows_max, self.unsettled.iter().map(|group| group.settlements.len()));
+        let claimed = fill(rows_max, self.claims.iter().map(|group| group.claims.len()));
+        let settled: Vec<_> = self.unsettled.drain(..settled).collect();
+        let claimed: Vec<_> = self.claims.drain(..claimed).collect();
+        let Some((settled, claimed)) = self.write_groups(settled, claimed).await else { return };
+        for group in settled {
+            if let Some((refused, _)) = self.write_groups(vec![group], Vec::new()).await {
+                self.settle_one_by_one(refused).await;
+            }
+        }
+        for group in claimed {
+            if let Some((_, refused)) = self.write_groups(Vec::new(), vec![group]).await {
+                let error = LedgerError::refusal("the database does not take an id").at(self.store.name());
+                refused.into_iter().for_each(|group| drop(group.reply.send(Err(error.clone()))));
+            }
+        }
+    }
+
+    /// Writes groups together, and tells those who wait for it. Returns them if the database does not take some row.
+    async fn write_groups(
+        &mut self,
+        settled: Vec<SettleGroup>,
+        claimed: Vec<ClaimGroup>,
+    ) -> Option<(Vec<SettleGroup>, Vec<ClaimGroup>)> {
+        if let Some((error, _)) = &self.away {
+            // It went away in the middle of writing group by group.
+            claimed.into_iter().for_each(|group| drop(group.reply.send(Err(error.clone()))));
+            self.put_back(settled);
+            return None;
+        }
+        let settlements: Vec<_> = settled.iter().flat_map(|group| &group.settlements).collect();
         let (mut sizes, mut replies, mut claims) = (Vec::new(), Vec::new(), Vec::new());
-        let claim_groups = fill(rows_max, self.claims.iter().map(|group| group.claims.len()));
-        for group in self.claims.drain(..claim_groups) {
+        for group in claimed {
             sizes.push(group.claims.len());
             replies.push(group.reply);
             claims.extend(group.claims);
@@ -238,34 +289,55 @@ impl Writer {
         self.options.metrics.ledger_written(rows, written.is_ok(), began.elapsed());
         match written {
             Ok(claimed) => {
-                self.unsettled.drain(..count).for_each(|group| group.answer(Ok(())));
+                settled.into_iter().for_each(|group| group.answer(Ok(())));
                 let mut claimed = claimed.into_iter();
                 for (reply, size) in replies.into_iter().zip(sizes) {
                     let claimed = claimed.by_ref().take(size).collect();
-                    let commands = self.sender.clone();
-                    drop(reply.send(Ok(Granted { number, claimed, commands })));
+                    let (commands, unsettled) = (self.sender.clone(), self.abandon.clone());
+                    drop(reply.send(Ok(Granted { number, claimed, commands, unsettled })));
                 }
+                None
+            }
+            Err(error) if error.is_refusal() => {
+                let mut claims = claims.into_iter();
+                let groups = replies.into_iter().zip(sizes);
+                let groups = groups
+                    .map(|(reply, size)| ClaimGroup { claims: claims.by_ref().take(size).collect(), reply });
+                Some((settled, groups.collect()))
             }
             Err(error) => {
                 let error = error.at(self.store.name());
-                for reply in replies {
-                    drop(reply.send(Err(error.clone())));
-                }
-                self.failed(error, count);
+                replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
+                self.put_back(settled);
+                self.go_away(error);
                 self.void(number, claims);
+                None
             }
         }
     }
 
-    /// A write failed that had the first `count` groups of settlements in it.
-    fn failed(&mut self, error: LedgerError, count: usize) {
-        if !error.is_refusal() {
-            self.go_away(error);
-            return;
+    /// Settlements that could not be written are the next to be.
+    fn put_back(&mut self, settled: Vec<SettleGroup>) {
+        settled.into_iter().rev().for_each(|group| self.unsettled.push_front(group));
+    }
+
+    /// Settles what the database takes, and makes the rest unknown: else it would be in progress until the end.
+    async fn settle_one_by_one(&mut self, refused: Vec<SettleGroup>) {
+        let error = LedgerError::refusal("the database does not take an outcome").at(self.store.name());
+        for group in refused {
+            for settlement in group.settlements {
+                let alone = SettleGroup { settlements: vec![settlement], reply: None };
+                let Some((refused, _)) = self.write_groups(vec![alone], Vec::new()).await else { continue };
+                tracing::error!(%error, "it is on record as unknown");
+                for settlement in refused.into_iter().flat_map(|group| group.settlements) {
+                    let unknown = SettleGroup { settlements: vec![settlement.into_unknown()], reply: None };
+                    drop(self.write_groups(vec![unknown], Vec::new()).await);
+                }
+            }
+            if let Some(reply) = group.reply {
+                drop(reply.send(Err(error.clone())));
+            }
         }
-        // It would fail again and hold up all others.
-        tracing::error!(%error, "the ledger does not take outcomes: they become unknown");
-        self.unsettled.drain(..count).for_each(|group| group.answer(Err(error.clone())));
     }
 
     /// Undoes the claims of a write that failed: it may have been done all the same, and nobody will send them.
@@ -307,8 +379,7 @@ impl Writer {
         if self.away.is_some() || Instant::now() < self.next_sweep {
             return;
         }
-        let retention_ms = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
-        match self.store.sweep(now_ms().saturating_sub(retention_ms)).await {
+        match self.store.sweep(self.options.retention).await {
             Ok(has_more) => {
                 let pause = if has_more { LEDGER_SWEEP_PAUSE } else { self.options.sweep_interval };
                 self.next_sweep = Instant::now() + pause;
@@ -335,7 +406,13 @@ impl Writer {
         self.store.close().await;
         self.ready.send_replace(false);
         // Whoever asked for it waits for this.
-        drop(self.closing);
+        drop(self.closing.take());
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.ready.send_replace(false);
     }
 }
 
@@ -356,7 +433,7 @@ async fn beat(store: Arc<dyn Store>, interval: Duration, commands: mpsc::WeakUnb
     loop {
         tokio::time::sleep(interval).await;
         let Some(commands) = commands.upgrade().filter(|commands| !commands.is_closed()) else { return };
-        if let Err(error) = store.probe().await {
+        if let Err(error) = store.look().await {
             drop(commands.send(Command::Away(error.at(store.name()))));
         }
     }

@@ -6,7 +6,7 @@
 //! with the code that makes Graph calls, so that each checks the other.
 //!
 //! * `options`: what it can be told at its start
-//! * `connection`, `answer`: HTTP/1.1, down to resets and bodies that break off
+//! * `connection`, `tls`, `answer`: HTTP/1.1 and HTTP/2, down to resets and bodies that break off
 //! * `graph`, `target`, `decode`, `credential`, `version`: a Graph call taken apart
 //! * `send`, `batch`: what becomes of it; `rules`: Meta's rules; `magic`, `script`: faults
 //! * `reply`, `graph_error`: what it is answered with
@@ -33,6 +33,7 @@ mod script;
 mod send;
 mod state;
 mod target;
+mod tls;
 mod version;
 
 use std::fmt;
@@ -44,6 +45,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
 pub use magic::MAGIC_RECIPIENTS;
 pub use options::Options;
@@ -54,6 +56,7 @@ pub use version::{GraphVersion, InvalidVersion};
 pub struct Sandbox {
     listener: TcpListener,
     address: SocketAddr,
+    tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
 }
 
@@ -72,11 +75,12 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// If the address cannot be listened on.
+    /// If the address cannot be listened on, or the certificate cannot be used.
     pub async fn bind(options: Options) -> io::Result<Self> {
+        let tls = tls::acceptor(&options)?;
         let listener = TcpListener::bind(options.listen).await?;
         let address = listener.local_addr()?;
-        Ok(Self { listener, address, shared: Arc::new(Shared::new(options)) })
+        Ok(Self { listener, address, tls, shared: Arc::new(Shared::new(options)) })
     }
 
     /// The address it listens on, with the real port if port 0 was asked for.
@@ -84,9 +88,13 @@ impl Sandbox {
         self.address
     }
 
-    /// What a client uses instead of `https://graph.facebook.com`.
+    /// What a client uses instead of `https://graph.facebook.com`. Over TLS the host's name is `localhost`, because
+    /// certificates rarely hold numbers.
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        match self.tls {
+            Some(_) => format!("https://localhost:{}", self.address.port()),
+            None => format!("http://{}", self.address),
+        }
     }
 
     /// Serves until `shutdown` is ready, then drops all connections at once.
@@ -105,7 +113,7 @@ impl Sandbox {
             };
             match accepted {
                 Ok((stream, _peer)) => {
-                    connections.spawn(connection::serve(stream, Arc::clone(&self.shared)));
+                    connections.spawn(connection::serve(stream, Arc::clone(&self.shared), self.tls.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "sandbox could not accept a connection");

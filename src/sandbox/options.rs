@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use super::version::GraphVersion;
 
@@ -48,9 +49,28 @@ pub struct Options {
     /// Meta has retired the oldest live one
     #[arg(long, env = "CONNECTOR_SANDBOX_GRAPH_VERSION")]
     pub graph_version: Option<GraphVersion>,
+
+    /// PEM file of certificates, its own first; with it the sandbox speaks TLS, and HTTP/2 to those
+    /// who can, as Graph does
+    #[arg(long, env = "CONNECTOR_SANDBOX_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// PEM file of the certificate's private key
+    #[arg(long, env = "CONNECTOR_SANDBOX_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Calls that one HTTP/2 connection may have open
+    #[arg(long, env = "CONNECTOR_SANDBOX_HTTP2_STREAMS", default_value_t = DEFAULT_HTTP2_STREAMS)]
+    pub http2_streams: u32,
+
+    /// Speaks HTTP/1.1 only, also over TLS
+    #[arg(long, env = "CONNECTOR_SANDBOX_HTTP1_ONLY", value_parser = clap::builder::FalseyValueParser::new())]
+    pub http1_only: bool,
 }
 
 const DEFAULT_KEEP: usize = 100_000;
+/// What most servers allow.
+const DEFAULT_HTTP2_STREAMS: u32 = 100;
 
 impl Default for Options {
     fn default() -> Self {
@@ -63,6 +83,10 @@ impl Default for Options {
             access_token: None,
             app_secret: None,
             graph_version: None,
+            tls_cert: None,
+            tls_key: None,
+            http2_streams: DEFAULT_HTTP2_STREAMS,
+            http1_only: false,
         }
     }
 }
@@ -80,6 +104,10 @@ impl fmt::Debug for Options {
             .field("access_token", &self.access_token.is_some())
             .field("app_secret", &self.app_secret.is_some())
             .field("graph_version", &self.graph_version)
+            .field("tls_cert", &self.tls_cert)
+            .field("tls_key", &self.tls_key)
+            .field("http2_streams", &self.http2_streams)
+            .field("http1_only", &self.http1_only)
             .finish()
     }
 }

@@ -74,7 +74,8 @@ impl Server {
         let tls = tls::load(&options.security)?;
         let admin_listen = options.telemetry.admin_listen.address();
         let metrics = Metrics::new(admin_listen.is_some(), options.telemetry.collector())?;
-        let graph = Arc::new(Client::new(&options.graph_url, metrics.clone())?);
+        let graph =
+            Arc::new(Client::new(&options.graph_url, options.graph_tls_ca.as_deref(), metrics.clone())?);
         let listener = listen(options.listen).await?;
         let health_listener = match options.lifecycle.health_listen {
             Some(address) => Some(listen(address).await?),

@@ -42,8 +42,10 @@ struct Instruments {
     retries: Counter<u64>,
     streams: UpDownCounter<i64>,
     accept_errors: Counter<u64>,
+    receipts_mismatched: Counter<u64>,
     ledger_duration: Histogram<f64>,
     ledger_rows: Histogram<u64>,
+    ledger_setbacks: Counter<u64>,
 }
 
 /// Outcomes of a group of messages, counted by state and reason.
@@ -151,6 +153,11 @@ impl Metrics {
                 "{error}",
                 "Connections that could not be accepted",
             ),
+            receipts_mismatched: counter(
+                "messenger.receipts.mismatched",
+                "{receipt}",
+                "Receipts of Graph that name another recipient than the message has",
+            ),
             ledger_duration: seconds(
                 "messenger.ledger.write.duration",
                 &WRITE_SECONDS,
@@ -162,18 +169,19 @@ impl Metrics {
                 .with_description("Claims and outcomes of one write")
                 .with_boundaries(WRITE_ROWS.to_vec())
                 .build(),
+            ledger_setbacks: counter(
+                "messenger.ledger.setbacks",
+                "{setback}",
+                "Times that the ledger's database was found to have lost what it had confirmed",
+            ),
             provider,
             meter,
             registry,
             is_told,
         };
         // So that they are there before the first time.
-        for counter in [&instruments.replays, &instruments.retries, &instruments.accept_errors] {
-            counter.add(0, &[]);
-        }
-        instruments.streams.add(0, &[]);
-        // So that they are there before the first time.
-        for counter in [&instruments.replays, &instruments.retries, &instruments.accept_errors] {
+        let Instruments { replays, retries, accept_errors, receipts_mismatched, ledger_setbacks, .. } = &instruments;
+        for counter in [replays, retries, accept_errors, receipts_mismatched, ledger_setbacks] {
             counter.add(0, &[]);
         }
         instruments.streams.add(0, &[]);
@@ -254,6 +262,11 @@ impl Metrics {
         self.0.rpc_duration.record(duration.as_secs_f64(), labels);
     }
 
+    /// So many receipts of Graph named another recipient than their messages.
+    pub fn receipts_mismatched(&self, count: usize) {
+        self.0.receipts_mismatched.add(count as u64, &[]);
+    }
+
     /// A Graph call has ended.
     pub fn graph_call_ended(&self, call: &GraphCall<'_>) {
         if !self.0.is_told {
@@ -311,6 +324,11 @@ impl Metrics {
     /// A connection could not be accepted.
     pub fn accept_failed(&self) {
         self.0.accept_errors.add(1, &[]);
+    }
+
+    /// The ledger's database has gone back behind what it had confirmed.
+    pub fn ledger_went_back(&self) {
+        self.0.ledger_setbacks.add(1, &[]);
     }
 
     /// A group of rows was written to the ledger, or could not be.

@@ -167,11 +167,21 @@ async fn a_bulk_outlives_a_service_that_drains_without_a_doubt() {
 
 #[tokio::test]
 async fn a_bulk_whose_command_was_killed_goes_on_under_its_name() {
+    a_killed_command_goes_on(&["--bulk-id", "sale"]).await;
+}
+
+#[tokio::test]
+async fn a_bulk_whose_command_was_killed_goes_on_by_the_same_command() {
+    a_killed_command_goes_on(&[]).await;
+}
+
+/// Nobody is sent to twice, however often the command runs.
+async fn a_killed_command_goes_on(name: &[&str]) {
     let (stack, rows) = (harness::start().await, 2000);
     let folder = tempfile::tempdir().unwrap();
     let file = slow_audience(folder.path(), rows);
     let service = Service::start(&stack, folder.path(), "127.0.0.1:0").await;
-    let named = |more: &[&str]| bulk_at(&service.address, &file, &[&["--bulk-id", "sale"], more].concat());
+    let named = |more: &[&str]| bulk_at(&service.address, &file, &[name, more].concat());
     let mut child = named(&[]).spawn().unwrap();
     wait_for_delivered(&stack, rows / 4).await;
     child.kill().await.unwrap();
@@ -185,6 +195,9 @@ async fn a_bulk_whose_command_was_killed_goes_on_under_its_name() {
     assert_eq!((results.len() as u64, count(&results, "SENT")), (rows, rows));
     let replayed = results.values().filter(|result| result.1.contains(",true,")).count() as u64;
     assert!((rows / 4..rows).contains(&replayed), "{replayed}");
+    let output = named(&["--overwrite"]).output().await.unwrap();
+    let says_so = text(&output.stderr).contains("nothing was sent anew");
+    assert!(output.status.success() && says_so == name.is_empty(), "{output:?}");
     let state = stack.sandbox("/sandbox/state").await;
     assert_eq!((&state["delivered"], &state["duplicates"]), (&rows.into(), &0.into()), "{state}");
 }

@@ -213,13 +213,17 @@ async fn a_group_is_answered_message_by_message(place: Place) {
     let group = |ids: std::ops::Range<usize>| ids.map(|id| claim(&id.to_string())).collect::<Vec<_>>();
     let claimed = ledger.claim(group(0..1000)).await.unwrap();
     assert!(claimed.iter().all(is_new));
+    let mut held = Vec::new();
     let settlements = claimed.into_iter().enumerate().filter_map(|(id, claimed)| {
         let outcome = match id % 5 {
             0 => sent(&id.to_string()),
             1 => failed(),
             2 => Outcome::unknown("no answer"),
             3 => Outcome::not_sent(Reason::Draining, "later"),
-            _ => return None,
+            _ => {
+                held.push(claimed);
+                return None;
+            }
         };
         Some(Settlement::new(ticket(claimed), &outcome))
     });
@@ -276,7 +280,7 @@ async fn what_a_process_left_claimed_is_unknown_to_the_next(place: Place) {
     let mut claimed = ledger.claim(vec![claim("sent"), claim("left"), claim("twice")]).await.unwrap();
     let twice = ticket(claimed.pop().unwrap());
     settle(&ledger, twice, &Outcome::unknown("no answer")).await;
-    assert!(is_new(&claim_one(&ledger, resend("twice")).await));
+    let _held = ticket(claim_one(&ledger, resend("twice")).await);
     settle(&ledger, ticket(claimed.remove(0)), &sent("m_1")).await;
     ledger.close().await;
     assert!(

@@ -4,25 +4,28 @@
 //! results all the time, so that neither waits for the other. In memory are only the items that have no result yet, at
 //! most as many as the service said it holds; they are what a next stream sends again.
 
-mod in_flight;
 mod open_stream;
+mod results;
+mod unsettled;
 
-use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
+use std::collections::VecDeque;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::stream::{self, Fuse, Stream};
 use futures_util::{FutureExt, StreamExt};
 use prost::Message;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Code;
 
-use in_flight::InFlight;
-use open_stream::OpenStream;
+use open_stream::{OpenStream, ended_early};
+pub use results::{BulkEvent, BulkResults, Fate};
+use unsettled::Unsettled;
 
-use crate::client::{MessengerClient, backoff, fill};
+use crate::backoff::{Failures, IN_PROGRESS_WAIT_MAX};
+use crate::client::{MessengerClient, fill};
 use crate::error::MessengerError;
 use crate::v1;
 use crate::v1::send_bulk_messages_request::Frame;
@@ -36,9 +39,6 @@ const FRAME_BYTES_MAX: usize = 512 * 1024;
 const ITEM_BYTES_MAX: usize = 4 * 1024 * 1024 - 64;
 /// The longest wait between streams. A stream that lives as long counts as a success.
 const WAIT_MAX: Duration = Duration::from_secs(15);
-/// The longest wait after a stream that left nothing but items in progress: the service is well, and their outcome may
-/// come any time.
-const IN_PROGRESS_WAIT_MAX: Duration = Duration::from_secs(2);
 
 impl MessengerClient {
     /// Sends an audience, and yields one result for every item, in any order.
@@ -47,9 +47,11 @@ impl MessengerClient {
     /// result that was taken from here. A stream that ends early (a deploy, the network, a crash) is opened again, at
     /// the next address if there are several, and what has no result is sent again: the service's record keeps it from
     /// arriving twice. An empty `bulk_id` is filled, because only a bulk with a name can be resumed:
-    /// [`BulkResults::bulk_id`] tells it.
+    /// [`BulkResults::bulk_id`] tells it. An empty `run_id` is filled, too: with `ON_UNKNOWN_RESEND` this call is one
+    /// decision to send again what earlier runs left unknown, and all its streams carry the name of the run.
     ///
-    /// Nothing happens until results are taken. Dropping the results cancels the bulk.
+    /// Nothing happens until results are taken. [`BulkResults::stop`] ends the bulk with the results of what was taken;
+    /// dropping the results cancels it. [`BulkResults::next_event`] tells more than the results.
     ///
     /// ```no_run
     /// # async fn send(client: messenger_connector_client::MessengerClient)
@@ -85,57 +87,27 @@ impl MessengerClient {
         mut start: v1::BulkStart,
         items: impl Stream<Item = v1::BulkItem> + Send + 'a,
     ) -> BulkResults<'a> {
-        let bulk_id = fill(&mut start.bulk_id);
+        let (bulk_id, run_id) = (fill(&mut start.bulk_id), fill(&mut start.run_id));
+        let (stop, stopped) = watch::channel(false);
         let bulk = Box::new(Bulk {
             client: self.clone(),
             start,
             items: Box::pin(items.fuse()),
             source_has_ended: false,
             taken: 0,
-            waiting: BTreeMap::new(),
-            in_flight: InFlight::default(),
-            results: VecDeque::new(),
+            unsettled: Unsettled::default(),
+            events: VecDeque::new(),
             stream: None,
             was_accepted: false,
-            failures: 0,
-            failing_since: None,
+            failures: Failures::default(),
+            failure: None,
+            wait_until: None,
+            stopped,
             has_ended: false,
+            error: None,
         });
-        let results = stream::unfold(bulk, async |mut bulk| bulk.next().await.map(|result| (result, bulk)));
-        BulkResults { bulk_id, results: Box::pin(results.fuse()) }
-    }
-}
-
-/// The results of a bulk, as they come. Dropping it cancels the bulk: nothing new is sent then.
-pub struct BulkResults<'a> {
-    bulk_id: String,
-    results: Pin<Box<dyn Stream<Item = Result<v1::ItemResult, MessengerError>> + Send + 'a>>,
-}
-
-impl BulkResults<'_> {
-    /// Name of the bulk: the start's, or the one made up for it.
-    pub fn bulk_id(&self) -> &str {
-        &self.bulk_id
-    }
-
-    /// The next result; `None` when every item has its own. An error is the last element. Dropping the future loses
-    /// nothing.
-    pub async fn next(&mut self) -> Option<Result<v1::ItemResult, MessengerError>> {
-        std::future::poll_fn(|context| self.results.as_mut().poll_next(context)).await
-    }
-}
-
-impl Stream for BulkResults<'_> {
-    type Item = Result<v1::ItemResult, MessengerError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.results.as_mut().poll_next(context)
-    }
-}
-
-impl fmt::Debug for BulkResults<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("BulkResults").field("bulk_id", &self.bulk_id).finish_non_exhaustive()
+        let events = stream::unfold(bulk, async |mut bulk| bulk.next().await.map(|event| (event, bulk)));
+        BulkResults { bulk_id, run_id, stop, events: Box::pin(events.fuse()) }
     }
 }
 
@@ -146,18 +118,22 @@ struct Bulk<S> {
     source_has_ended: bool,
     /// Items taken from the source: the next one's place in its order.
     taken: u64,
-    /// Items to be sent, in the order of the source.
-    waiting: BTreeMap<u64, v1::BulkItem>,
-    in_flight: InFlight,
-    /// Results that the caller has not taken yet.
-    results: VecDeque<v1::ItemResult>,
+    unsettled: Unsettled,
+    /// What the caller has not been told yet.
+    events: VecDeque<BulkEvent>,
     stream: Option<OpenStream>,
     /// The service has taken the start once.
     was_accepted: bool,
     /// Streams since the last success that ended early.
-    failures: u32,
-    failing_since: Option<Instant>,
+    failures: Failures,
+    /// What the last of them ended with.
+    failure: Option<MessengerError>,
+    /// When the next one is opened.
+    wait_until: Option<Instant>,
+    stopped: watch::Receiver<bool>,
     has_ended: bool,
+    /// What it has ended with, until the caller is told.
+    error: Option<MessengerError>,
 }
 
 /// How a stream fares.
@@ -168,72 +144,88 @@ enum Progress {
 }
 
 impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
-    async fn next(&mut self) -> Option<Result<v1::ItemResult, MessengerError>> {
-        while self.results.is_empty() && !self.has_ended {
-            if let Err(error) = self.advance().await {
-                self.has_ended = true;
-                return Some(Err(error));
+    async fn next(&mut self) -> Option<Result<BulkEvent, MessengerError>> {
+        while self.events.is_empty() && !self.has_ended {
+            match self.stream.take() {
+                Some(stream) => self.advance(stream).await,
+                None => self.open().await,
             }
         }
-        self.results.pop_front().map(Ok)
+        self.events.pop_front().map(Ok).or_else(|| self.error.take().map(Err))
     }
 
-    /// Opens a stream, or takes one step on it.
-    async fn advance(&mut self) -> Result<(), MessengerError> {
-        let Some(mut stream) = self.stream.take() else {
-            match OpenStream::open(&self.client, self.start.clone()).await {
-                Ok(stream) => {
-                    self.stream = Some(stream);
-                    self.was_accepted = true;
-                }
-                Err(error) => self.wait_after(error).await?,
+    /// Opens a stream, once it is time.
+    async fn open(&mut self) {
+        let (client, start, to_write) = (&self.client, self.start.clone(), self.unsettled.indexes());
+        let wait_until = self.wait_until.take();
+        let opened = async {
+            if let Some(wait_until) = wait_until {
+                tokio::time::sleep_until(wait_until).await;
             }
-            return Ok(());
+            OpenStream::open(client, start, to_write).await
         };
-        let error = match self.exchange(&mut stream).await {
+        let opened = tokio::select! {
+            opened = opened => opened,
+            () = is_stopped(&mut self.stopped) => {
+                let failure = self.failure.take();
+                return self.end(Some(failure.unwrap_or_else(stopped)));
+            }
+        };
+        match opened {
+            Ok(stream) => {
+                self.stream = Some(stream);
+                self.was_accepted = true;
+                self.events.push_back(BulkEvent::Opened);
+            }
+            Err(error) => self.try_again_after(error),
+        }
+    }
+
+    /// Takes one step on a stream.
+    async fn advance(&mut self, mut stream: OpenStream) {
+        let ended = match self.exchange(&mut stream).await {
             Ok(Progress::GoesOn) => {
                 self.stream = Some(stream);
-                return Ok(());
+                return;
             }
-            Ok(Progress::Ended) => {
-                let why = stream.put_off.take().or(stream.in_progress.take());
-                why.unwrap_or_else(|| ended_early("the last result"))
-            }
-            Err(error) => error,
+            Ok(Progress::Ended) => Ok(stream.why_put_off()),
+            Err(error) => Err(error),
         };
         if stream.opened.elapsed() >= WAIT_MAX {
-            self.note_success();
+            self.failures.forget();
         }
-        self.waiting.extend(self.in_flight.take_all());
-        self.waiting.extend(stream.left);
-        self.has_ended = self.source_has_ended && self.waiting.is_empty();
-        if self.has_ended { Ok(()) } else { self.wait_after(error).await }
+        let draining = ended.as_ref().err().filter(|error| error.reason == v1::ErrorReason::Draining);
+        self.unsettled.stream_ended(draining.map(MessengerError::to_send_error).as_ref());
+        let (is_stopped, error) = (*self.stopped.borrow(), ended.unwrap_or_else(Some));
+        match (self.source_has_ended || is_stopped, self.unsettled.len()) {
+            (true, 0) => self.end(None),
+            _ if is_stopped => self.end(Some(error.unwrap_or_else(stopped))),
+            _ => self.try_again_after(error.unwrap_or_else(|| ended_early("the last result"))),
+        }
     }
 
     /// Writes a frame, takes items, or reads an answer: whichever is possible first.
     async fn exchange(&mut self, stream: &mut OpenStream) -> Result<Progress, MessengerError> {
         let room = |count: usize| stream.in_flight_max.saturating_sub(count).min(ITEMS_PER_FRAME_MAX);
-        // Items that are left for the next stream are held, too.
-        let (room, room_to_take) =
-            (room(self.in_flight.count), room(self.in_flight.count + stream.left.len()));
-        let has_all = self.source_has_ended && self.waiting.is_empty();
-        if has_all || stream.put_off.is_some() {
+        // Items that were put off are held, too.
+        let (room, room_to_take) = (room(self.unsettled.in_flight()), room(self.unsettled.len()));
+        let has_all = self.source_has_ended && stream.to_write.is_empty();
+        if has_all || stream.put_off.is_some() || *self.stopped.borrow() {
             stream.frames = None;
         }
-        let is_idle = !stream.left.is_empty() && self.in_flight.count == 0 && self.waiting.is_empty();
-        if is_idle && stream.frames.is_some() {
-            // Nothing but items in progress is there, and only another stream can bring their results: this one goes on
-            // only for items that the source has ready.
+        let has_only_in_progress =
+            stream.in_progress.is_some() && self.unsettled.in_flight() == 0 && stream.to_write.is_empty();
+        if has_only_in_progress && stream.frames.is_some() {
+            // Only another stream can bring their results: this one goes on only for items that the source has ready.
             let ready = ready_items(self.items.as_mut(), room_to_take).now_or_never();
             match ready.filter(|_| room_to_take > 0) {
-                Some(items) => self.take(items),
+                Some(items) => self.take(stream, items),
                 None => stream.frames = None,
             }
             return Ok(Progress::GoesOn);
         }
         let frames = stream.frames.clone();
-        let (has_room, has_room_to_take) =
-            (frames.is_some() && room > 0, frames.is_some() && room_to_take > 0);
+        let (is_open, has_to_write) = (frames.is_some(), !stream.to_write.is_empty());
         tokio::select! {
             answer = stream.answers.message() => {
                 let answer = answer?.ok_or_else(|| ended_early("its summary"))?;
@@ -248,94 +240,107 @@ impl<S: Stream<Item = v1::BulkItem>> Bulk<S> {
                     Some(Answer::Accepted(_)) | None => {}
                 }
             }
-            permit = open_stream::room_for_frame(frames.as_ref()), if has_room && !self.waiting.is_empty() => match permit {
+            permit = open_stream::room_for_frame(frames.as_ref()), if is_open && has_to_write && room > 0 => match permit {
                 Some(permit) => {
-                    let items = self.frame(room);
+                    let items = self.frame(stream, room);
                     permit.send(v1::SendBulkMessagesRequest { frame: Some(Frame::Items(v1::BulkItems { items })) });
                 }
                 // The transport takes no more: the answers tell why.
                 None => stream.frames = None,
             },
-            items = ready_items(self.items.as_mut(), room_to_take), if has_room_to_take && self.waiting.is_empty() => {
-                self.take(items);
+            items = ready_items(self.items.as_mut(), room_to_take), if is_open && !has_to_write && room_to_take > 0 => {
+                self.take(stream, items);
             }
+            () = is_stopped(&mut self.stopped), if is_open => stream.frames = None,
         }
         Ok(Progress::GoesOn)
     }
 
     /// Takes items from the source; none means that it has ended.
-    fn take(&mut self, items: Vec<v1::BulkItem>) {
+    fn take(&mut self, stream: &mut OpenStream, items: Vec<v1::BulkItem>) {
         self.source_has_ended = items.is_empty();
         for item in items {
-            let bytes = item.encoded_len();
+            let (index, bytes) = (self.taken, item.encoded_len());
+            self.taken += 1;
             if bytes > ITEM_BYTES_MAX {
-                self.results.push_back(too_large(item.item_id, bytes));
+                self.events.push_back(BulkEvent::Settled { index, result: too_large(item.item_id, bytes) });
             } else {
-                self.waiting.insert(self.taken, item);
-                self.taken += 1;
+                self.unsettled.add(index, item);
+                stream.to_write.push_back(index);
             }
         }
     }
 
-    /// Moves items that wait into a frame.
-    fn frame(&mut self, items_max: usize) -> Vec<v1::BulkItem> {
-        let (mut items, mut bytes) = (Vec::with_capacity(items_max.min(self.waiting.len())), 0);
+    /// Moves items that are to be written into a frame.
+    fn frame(&mut self, stream: &mut OpenStream, items_max: usize) -> Vec<v1::BulkItem> {
+        let (mut items, mut bytes) = (Vec::with_capacity(items_max.min(stream.to_write.len())), 0);
         while items.len() < items_max
-            && let Some(first) = self.waiting.first_entry()
+            && let Some(&index) = stream.to_write.front()
         {
-            bytes += first.get().encoded_len();
+            bytes += self.unsettled.item(index).map_or(0, Message::encoded_len);
             if bytes > FRAME_BYTES_MAX && !items.is_empty() {
                 break;
             }
-            let (order, item) = first.remove_entry();
-            items.push(item.clone());
-            self.in_flight.add(order, item);
+            stream.to_write.pop_front();
+            items.extend(self.unsettled.write(index));
         }
         items
     }
 
-    /// Hands final results to the caller; the others are for a later stream.
+    /// Hands final results to the caller; the others are for a later stream. A result that no item waits for would be
+    /// the service's bug.
     fn settle(&mut self, stream: &mut OpenStream, results: Vec<v1::ItemResult>) {
         for result in results {
-            // A result that no item waits for would be the service's bug.
-            let Some((order, item)) = self.in_flight.take(&result.item_id) else { continue };
-            match put_off(&result) {
-                Some(error) if error.reason == v1::ErrorReason::RequestInProgress => {
-                    stream.in_progress = Some(error);
-                    stream.left.push((order, item));
+            if let Some(error) = put_off(&result) {
+                if self.unsettled.put_off(&result.item_id, error.clone()) {
+                    let is_in_progress = error.reason() == v1::ErrorReason::RequestInProgress;
+                    let why = if is_in_progress { &mut stream.in_progress } else { &mut stream.put_off };
+                    *why = Some(MessengerError::from_send_error(Code::Unavailable, error.clone()));
                 }
-                Some(error) => {
-                    stream.put_off = Some(error);
-                    self.waiting.insert(order, item);
-                }
-                None => {
-                    self.note_success();
-                    self.results.push_back(result);
-                }
+            } else if let Some(index) = self.unsettled.settle(&result.item_id) {
+                self.failures.forget();
+                self.events.push_back(BulkEvent::Settled { index, result });
             }
         }
     }
 
-    fn note_success(&mut self) {
-        (self.failures, self.failing_since) = (0, None);
-    }
-
-    /// Waits before the next stream, after one that ended early.
-    async fn wait_after(&mut self, error: MessengerError) -> Result<(), MessengerError> {
-        let failing_for = self.failing_since.get_or_insert_with(Instant::now).elapsed();
-        let longest = if self.was_accepted { self.client.reconnect_timeout } else { self.client.timeout };
-        let left = longest.saturating_sub(failing_for);
-        let is_over_limit = error.code == Code::ResourceExhausted && error.retryable;
-        if (error.code != Code::Unavailable && !is_over_limit) || left.is_zero() {
-            return Err(error);
-        }
+    /// Sets the time of the next stream, after one that ended early; ends the bulk if there is no hope for it.
+    fn try_again_after(&mut self, error: MessengerError) {
+        let now = Instant::now();
+        let may_pass =
+            error.code == Code::Unavailable || (error.code == Code::ResourceExhausted && error.retryable);
+        let timeout = if self.was_accepted { self.client.reconnect_timeout } else { self.client.timeout };
         let is_in_progress = error.reason == v1::ErrorReason::RequestInProgress;
         let wait_max = if is_in_progress { IN_PROGRESS_WAIT_MAX } else { WAIT_MAX };
-        let wait = backoff(self.failures, wait_max).max(error.retry_after.unwrap_or_default());
-        self.failures = self.failures.saturating_add(1);
-        tokio::time::sleep(wait.min(left)).await;
-        Ok(())
+        let wait = self.failures.add(now, timeout, wait_max, error.retry_after);
+        let Some(wait) = wait.filter(|_| may_pass) else { return self.end(Some(error)) };
+        self.wait_until = Some(now + wait);
+        self.failure = Some(error.clone());
+        self.events.push_back(BulkEvent::Interrupted(error));
     }
+
+    /// Ends the bulk, and tells what is known of the items that have no result.
+    fn end(&mut self, error: Option<MessengerError>) {
+        let given_up = self.unsettled.give_up();
+        self.events.extend(given_up.map(|(index, item_id, fate)| BulkEvent::GivenUp {
+            index,
+            item_id,
+            fate,
+        }));
+        (self.has_ended, self.error) = (true, error);
+    }
+}
+
+/// Returns when the caller has stopped the bulk.
+async fn is_stopped(stopped: &mut watch::Receiver<bool>) {
+    if stopped.wait_for(|is_stopped| *is_stopped).await.is_err() {
+        // Nobody is there to stop it any more, nor to take its results.
+        std::future::pending().await
+    }
+}
+
+fn stopped() -> MessengerError {
+    MessengerError::new(Code::Cancelled, "the bulk was stopped before every item had its result")
 }
 
 /// Items that the source has ready, at most `items_max`; waits for the first one. None if the source has ended.
@@ -362,16 +367,11 @@ async fn ready_items(
 
 /// The error of a result that is not final: nothing was sent, and the same item may be sent once the service is well
 /// again, or has finished what an earlier stream began.
-fn put_off(result: &v1::ItemResult) -> Option<MessengerError> {
+fn put_off(result: &v1::ItemResult) -> Option<&v1::SendError> {
     use v1::ErrorReason::{Draining, LedgerUnavailable, RequestInProgress};
 
     let error = result.error().filter(|_| result.state() == v1::ItemState::NotSent)?;
-    matches!(error.reason(), Draining | LedgerUnavailable | RequestInProgress)
-        .then(|| MessengerError::from_send_error(Code::Unavailable, error.clone()))
-}
-
-fn ended_early(before: &str) -> MessengerError {
-    MessengerError::new(Code::Unavailable, format!("the service ended the stream before {before}"))
+    matches!(error.reason(), Draining | LedgerUnavailable | RequestInProgress).then_some(error)
 }
 
 fn too_large(item_id: String, bytes: usize) -> v1::ItemResult {

@@ -17,10 +17,12 @@ const SEND_ERROR_TYPE_URL: &str = "type.googleapis.com/messenger.v1.SendError";
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct MessengerError {
-    /// The gRPC status code. A connection that cannot be made, or that breaks, is `Unavailable`.
+    /// The gRPC status code. A connection that cannot be made, or that breaks, is `Unavailable`: of itself the code does
+    /// not say that nothing was sent.
     pub code: Code,
-    /// Why, as the service says; `Unspecified` if the service did not make this error: there is no connection, or a
-    /// deadline passed on this side.
+    /// Why, as the service says; `Unspecified` if the service did not make this error: there is no connection, or it
+    /// broke, or a deadline passed on this side. `Unavailable` with a reason means that nothing was sent; without one the
+    /// message may have been sent, and only its id makes another try safe.
     pub reason: v1::ErrorReason,
     /// One English sentence for a developer's log. Contains no token, recipient or message text.
     pub message: String,
@@ -64,6 +66,18 @@ impl MessengerError {
             graph: error.graph.map(Box::new),
             violations: error.violations,
             request_id: String::new(),
+        }
+    }
+
+    /// The contract's error: the reason of a stream's end, as that of its items.
+    pub(crate) fn to_send_error(&self) -> v1::SendError {
+        v1::SendError {
+            reason: self.reason.into(),
+            message: self.message.clone(),
+            retryable: self.retryable,
+            retry_after: self.retry_after.and_then(|wait| wait.try_into().ok()),
+            graph: self.graph.as_deref().cloned(),
+            violations: self.violations.clone(),
         }
     }
 }

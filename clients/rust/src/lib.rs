@@ -26,13 +26,17 @@
 //! [`v1`] is the contract, with its manual in the comments; it is generated. Short ways to write its types, such as
 //! [`v1::Recipient::id`], are written by hand, like all the rest.
 
+mod backoff;
 mod bulk;
 mod client;
+mod connection;
 mod conversions;
 mod error;
+mod health;
 
-pub use bulk::BulkResults;
-pub use client::{MessengerClient, Options, Tls};
+pub use bulk::{BulkEvent, BulkResults, Fate};
+pub use client::MessengerClient;
+pub use connection::{Options, Tls};
 pub use conversions::variables;
 pub use error::MessengerError;
 /// Sources of bulks, such as [`stream::iter`].

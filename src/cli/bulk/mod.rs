@@ -1,34 +1,30 @@
 //! `bulk`: an audience through a running service.
 //!
-//! `options` are made into a `plan`: an `audience` to read, a start frame, a `results` file. A `stream` sends the
-//! rows and reads the results; `resume` opens the next one (after a `backoff`) if it ends early. The `account` writes
-//! one line per row over all of them, and keeps the `unsettled` rows. They tell their `progress` to whoever wants to
-//! show it: `terminal` does. `summary` says how it ended.
+//! `options` are made into a `plan`: an `audience` to read, a start frame, a `results` file. `run` sends the rows through
+//! the client, and writes one line per row. It tells its `progress` to whoever wants to show it: `terminal` does.
+//! `summary` says how it ended.
 //!
 //! `record` is the other half: what the service has on record of a bulk.
 
-mod account;
 mod audience;
-mod backoff;
 mod options;
 mod plan;
 mod preview;
 mod progress;
 mod record;
 mod results;
-mod resume;
-mod stream;
+mod run;
 mod summary;
 mod terminal;
 #[cfg(test)]
 mod tests;
-mod unsettled;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use messenger_connector_client::MessengerClient;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -42,9 +38,10 @@ use progress::Progress;
 pub(super) use results::ResultsFile;
 pub(super) use summary::Finished;
 
-use super::connection::Client;
 use super::shutdown;
 
+/// How long to try for a service that accepts the bulk.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
 /// Rows that are read ahead.
 const ROWS_READ_AHEAD_MAX: usize = 1000;
 
@@ -64,7 +61,7 @@ Examples:
         --bulk-id spring-sale
     grep -v ',SENT,' audience.csv.results.csv
 
-  Go on after Ctrl-C, a crash, or a service that was away for too long:
+  Go on after Ctrl-C, a crash, or a service that was away for too long (--bulk-id only if there was one):
     messenger-connector bulk audience.csv --text 'Hello {{first_name}}' --messaging-type update \\
         --bulk-id spring-sale --overwrite
 
@@ -89,11 +86,18 @@ Results file: line,item_id,state,message_id,attempts,replayed,reason,graph_code,
   NO_RESULT    no result came before the end; it may have been sent
 A row that is not in the file was not sent.
 
-A stream that ends early (a deploy, the network) is opened again, and the rows without a result are sent again. A
-bulk that is run again under its --bulk-id resumes: the same FILE and message, and a results file that is new or
-written anew (--overwrite). What is on the service's record is not sent again, it comes from the record. Rows are told
-apart by their item ids; without a column of them, by their lines: FILE must then not change between the runs. (A row
-that has changed is REJECTED.) A FILE called results or status is ./results or ./status.
+A stream that ends early (a deploy, the network) is opened again, and the rows without a result are sent again.
+
+A bulk resumes when the same command runs again, with a results file that is new or written anew (--overwrite): what is
+on the service's record is not sent again, it comes from the record. Without --bulk-id, a bulk is the same if the
+message and every byte of FILE are the same; so the same message to the same FILE is sent once, until the record is
+too old (7 days by default). To send it once more on purpose, name another bulk: --bulk-id spring-sale-again. A FILE
+that is mended between the runs, and rows from standard input, resume under the --bulk-id that the first run told. Rows
+are told apart by their item ids; without a column of them, by their lines, which must then not change. (A row that has
+changed is REJECTED.)
+
+Messages left UNKNOWN are not sent again, unless somebody decides so: each run with --on-unknown resend is one such
+decision, for what earlier runs left unknown. A FILE called results or status is ./results or ./status.
 
 Ctrl-C takes no more rows and waits for the results of what was sent; a second one leaves at once. Without a
 connection the first one ends it.
@@ -115,17 +119,18 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
 }
 
 async fn send_audience(file: &Path, options: SendOptions) -> anyhow::Result<ExitCode> {
-    let plan = options.plan(file)?;
+    let mut plan = options.plan(file)?;
     if let Some(count) = options.run.preview {
         let kind = plan.start.action.clone().and_then(|action| action.kind).context("there is no message")?;
         // Opened first: an audience that cannot be used is told before a service that is not there.
         plan.audience.open()?;
-        return preview::run(&mut options.connect.client().await?, &plan, &kind, count).await;
+        return preview::run(&options.connect.client()?, &plan, &kind, count).await;
     }
     plan.results.check(&plan.audience.source)?;
     let rows = plan.audience.open()?;
-    let client = options.connect.client().await?;
-    let finished = send(client, &plan, rows, shutdown::on_signal()?).await?;
+    plan.name_by_content()?;
+    let client = options.connect.client()?;
+    let finished = send(&client, &plan, rows, shutdown::on_signal()?).await?;
     let service = options.connect.shown();
     eprint!("{}{}", finished.text(&plan.results.path), finished.advice(&plan, &service));
     Ok(if finished.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -136,14 +141,19 @@ async fn send_audience(file: &Path, options: SendOptions) -> anyhow::Result<Exit
 /// # Errors
 /// If the audience or the results cannot be opened or written.
 pub(super) async fn send_plan(
-    client: Client,
+    client: &MessengerClient,
     plan: &Plan,
     stop: CancellationToken,
 ) -> anyhow::Result<Finished> {
     send(client, plan, plan.audience.open()?, stop).await
 }
 
-async fn send(client: Client, plan: &Plan, rows: Rows, stop: CancellationToken) -> anyhow::Result<Finished> {
+async fn send(
+    client: &MessengerClient,
+    plan: &Plan,
+    rows: Rows,
+    stop: CancellationToken,
+) -> anyhow::Result<Finished> {
     let (progress, watched) = watch::channel(Progress::default());
     let counted = progress.clone();
     let audience = plan.audience.clone();
@@ -151,8 +161,8 @@ async fn send(client: Client, plan: &Plan, rows: Rows, stop: CancellationToken) 
     let ended = CancellationToken::new();
     let shown = tokio::spawn(terminal::show(watched.clone(), ended.clone()));
     let started = Instant::now();
-    let opener = resume::Opener::new(client, plan.start.clone(), plan.reconnect_timeout, &progress, stop);
-    let report = resume::run(opener, read(rows)?, &plan.results).await;
+    let client = client.with_timeout(START_TIMEOUT).with_reconnect_timeout(plan.reconnect_timeout);
+    let report = run::run(&client, plan, read(rows)?, &progress, stop).await;
     let elapsed = started.elapsed();
     ended.cancel();
     shown.await?;
@@ -161,7 +171,7 @@ async fn send(client: Client, plan: &Plan, rows: Rows, stop: CancellationToken) 
 }
 
 /// Reads rows in a thread of its own: reading blocks, and standard input may block for ever.
-fn read(rows: Rows) -> anyhow::Result<account::RowReceiver> {
+fn read(rows: Rows) -> anyhow::Result<run::RowReceiver> {
     let (sender, receiver) = mpsc::channel(ROWS_READ_AHEAD_MAX);
     start_thread("read rows", move || {
         for row in rows {

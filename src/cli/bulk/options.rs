@@ -121,13 +121,14 @@ pub struct ActionOptions {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Bulk")]
 pub struct RunOptions {
-    /// Name of the bulk; opened again under its name, it resumes [default: the service makes one up]
+    /// Name of the bulk; opened again under its name, it resumes [default: made of the message and the content of FILE,
+    /// so that the same command resumes; a new one for standard input]
     #[arg(long, env = "CONNECTOR_BULK_ID", value_name = "ID")]
     pub bulk_id: Option<String>,
     /// How long to try for a new connection, without any result, after one that ended early; 0 tries none
     #[arg(long, env = "CONNECTOR_RECONNECT_TIMEOUT_S", value_name = "SECONDS", default_value_t = 300)]
     pub reconnect_timeout_s: u32,
-    /// What to do, on resuming, with messages whose outcome is on record as unknown
+    /// What to do with messages that earlier runs left unknown; what this run leaves unknown itself is not sent again
     #[arg(long, env = "CONNECTOR_ON_UNKNOWN", value_enum, value_name = "WHAT",
           default_value_t = OnUnknown::Report)]
     pub on_unknown: OnUnknown,

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
+use messenger_connector_client::MessengerClient;
+use messenger_connector_client::v1::action::Kind;
+
 use super::plan::Plan;
-use crate::api::pb::action::Kind;
-use crate::cli::connection::Client;
 use crate::cli::unary::{self, Answer, UnaryMessage};
 use crate::cli::{failure, print};
 
@@ -17,7 +18,7 @@ const PREVIEW_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 /// If the audience cannot be read.
 pub(super) async fn run(
-    client: &mut Client,
+    client: &MessengerClient,
     plan: &Plan,
     kind: &Kind,
     count: usize,
@@ -41,7 +42,7 @@ pub(super) async fn run(
                 match unary::send(client, message).await {
                     Ok(Answer::Preview(preview)) => Ok(unary::preview_text(&preview)),
                     Ok(Answer::Receipt(_)) => Err("the service has no preview for this message".to_owned()),
-                    Err(status) => Err(failure::describe(&status)),
+                    Err(error) => Err(failure::describe(&error)),
                 }
             }
         };

@@ -1,6 +1,6 @@
 //! How far a bulk has come: what its stream tells to whoever shows it.
 
-use crate::api::pb;
+use messenger_connector_client::v1;
 
 /// Bad rows that are told one by one; the rest is counted.
 pub(super) const BAD_ROWS_SHOWN_MAX: usize = 20;
@@ -15,7 +15,7 @@ pub(in crate::cli) struct Progress {
     /// Rows taken so far, bad ones included.
     pub(in crate::cli) rows: u64,
     /// Results so far.
-    pub(in crate::cli) counts: pb::BulkCounts,
+    pub(in crate::cli) counts: v1::BulkCounts,
     /// Rows that could not be understood and were not sent.
     pub(in crate::cli) bad_rows: u64,
     /// The first of them: line and problem.
@@ -29,7 +29,7 @@ pub(in crate::cli) struct Progress {
 impl Progress {
     /// Rows whose fate is known.
     pub(in crate::cli) fn settled(&self) -> u64 {
-        let pb::BulkCounts { sent, rejected, failed, unknown, not_sent, replayed: _ } = self.counts;
+        let v1::BulkCounts { sent, rejected, failed, unknown, not_sent, replayed: _ } = self.counts;
         self.bad_rows + u64::try_from(sent + rejected + failed + unknown + not_sent).unwrap_or_default()
     }
 
@@ -45,7 +45,7 @@ impl Progress {
 
     /// The counts in words. Zeros are left out, except for what was sent.
     pub(in crate::cli) fn counts_text(&self) -> String {
-        let pb::BulkCounts { sent, rejected, failed, unknown, not_sent, replayed } = self.counts;
+        let v1::BulkCounts { sent, rejected, failed, unknown, not_sent, replayed } = self.counts;
         let bad_rows = i64::try_from(self.bad_rows).unwrap_or(i64::MAX);
         let others = [
             (replayed, "of them from the record"),
@@ -73,18 +73,18 @@ impl Progress {
     }
 
     /// Counts a result.
-    pub(super) fn note_result(&mut self, result: &pb::ItemResult) {
+    pub(super) fn note_result(&mut self, result: &v1::ItemResult) {
         let counts = &mut self.counts;
         let count = match result.state() {
-            pb::ItemState::Sent => &mut counts.sent,
-            pb::ItemState::Rejected => &mut counts.rejected,
-            pb::ItemState::Failed => &mut counts.failed,
+            v1::ItemState::Sent => &mut counts.sent,
+            v1::ItemState::Rejected => &mut counts.rejected,
+            v1::ItemState::Failed => &mut counts.failed,
             // A state that this client does not know cannot be said to be sent.
-            pb::ItemState::Unknown | pb::ItemState::Unspecified => &mut counts.unknown,
-            pb::ItemState::NotSent => &mut counts.not_sent,
+            v1::ItemState::Unknown | v1::ItemState::Unspecified => &mut counts.unknown,
+            v1::ItemState::NotSent => &mut counts.not_sent,
         };
         *count += 1;
-        if let Some(pb::item_result::Outcome::Receipt(receipt)) = &result.outcome
+        if let Some(v1::item_result::Outcome::Receipt(receipt)) = &result.outcome
             && receipt.replayed
         {
             counts.replayed += 1;

@@ -4,19 +4,15 @@ use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
-use tonic::Request;
 
 use super::options::{BulkOptions, ResultsOptions, StatusOptions};
 use super::results::Fields;
-use crate::api::pb;
 use crate::cli::{failure, print};
+use messenger_connector_client::v1;
 
-/// How long one question to the record may take.
-const TIMEOUT: Duration = Duration::from_secs(30);
 /// Results asked for at a time: as many as the service gives.
 const PAGE_SIZE: i32 = 1000;
 /// Columns of the list.
@@ -38,19 +34,19 @@ const COLUMNS: [&str; 9] = [
 /// If the service cannot be reached, or the list cannot be written.
 pub(super) async fn results(options: ResultsOptions) -> anyhow::Result<ExitCode> {
     let ResultsOptions { bulk: BulkOptions { bulk_id, page_id, connect }, state, output, json } = options;
-    let mut client = connect.client().await?;
-    let mut request = pb::ListBulkResultsRequest {
+    let client = connect.client()?;
+    let mut request = v1::ListBulkResultsRequest {
         page_id: page_id.unwrap_or_default(),
         bulk_id,
-        state: state.map(|state| pb::ItemState::from(state).into()).unwrap_or_default(),
+        state: state.map(|state| v1::ItemState::from(state).into()).unwrap_or_default(),
         page_size: PAGE_SIZE,
         page_token: String::new(),
     };
     let mut list = None;
     loop {
-        let page = match client.list_bulk_results(timed(request.clone())).await {
-            Ok(page) => page.into_inner(),
-            Err(status) => return Ok(failure::tell(&status, json)),
+        let page = match client.list_bulk_results(request.clone()).await {
+            Ok(page) => page,
+            Err(error) => return Ok(failure::tell(&error, json)),
         };
         // A question that is refused leaves no file.
         let list = match &mut list {
@@ -71,15 +67,15 @@ pub(super) async fn results(options: ResultsOptions) -> anyhow::Result<ExitCode>
 /// If the service cannot be reached, or standard output cannot be written.
 pub(super) async fn status(options: StatusOptions) -> anyhow::Result<ExitCode> {
     let StatusOptions { bulk: BulkOptions { bulk_id, page_id, connect }, json } = options;
-    let request = pb::GetBulkRequest { page_id: page_id.unwrap_or_default(), bulk_id };
-    let bulk = match connect.client().await?.get_bulk(timed(request)).await {
-        Ok(bulk) => bulk.into_inner(),
-        Err(status) => return Ok(failure::tell(&status, json)),
+    let request = v1::GetBulkRequest { page_id: page_id.unwrap_or_default(), bulk_id };
+    let bulk = match connect.client()?.get_bulk(request).await {
+        Ok(bulk) => bulk,
+        Err(error) => return Ok(failure::tell(&error, json)),
     };
-    let pb::BulkCounts { sent, failed, unknown, .. } = bulk.counts.unwrap_or_default();
+    let v1::BulkCounts { sent, failed, unknown, .. } = bulk.counts.unwrap_or_default();
     let time = |time: Option<prost_types::Timestamp>| time.map(|time| time.to_string()).unwrap_or_default();
     let (create_time, update_time) = (time(bulk.create_time), time(bulk.update_time));
-    let pb::Bulk { bulk_id, page_id, in_flight, .. } = bulk;
+    let v1::Bulk { bulk_id, page_id, in_flight, .. } = bulk;
     if json {
         let status = json!({
             "bulk_id": bulk_id, "page_id": page_id, "sent": sent, "failed": failed, "unknown": unknown,
@@ -93,12 +89,6 @@ pub(super) async fn status(options: StatusOptions) -> anyhow::Result<ExitCode> {
         ))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn timed<T>(request: T) -> Request<T> {
-    let mut request = Request::new(request);
-    request.set_timeout(TIMEOUT);
-    request
 }
 
 /// Where the list goes, and as what.
@@ -125,7 +115,7 @@ impl List {
     }
 
     /// Writes a page and hands it to the operating system.
-    fn write(&mut self, results: &[pb::ItemResult]) -> anyhow::Result<()> {
+    fn write(&mut self, results: &[v1::ItemResult]) -> anyhow::Result<()> {
         match self {
             Self::Csv(writer) => {
                 for result in results {
@@ -156,8 +146,8 @@ impl List {
 }
 
 /// The columns as keys; null is what the result does not have.
-fn as_json(result: &pb::ItemResult) -> serde_json::Value {
-    use pb::item_result::Outcome;
+fn as_json(result: &v1::ItemResult) -> serde_json::Value {
+    use v1::item_result::Outcome;
 
     let (receipt, error) = match &result.outcome {
         Some(Outcome::Receipt(receipt)) => (Some(receipt), None),

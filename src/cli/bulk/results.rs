@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, ensure};
 
 use super::audience::Source;
-use crate::api::pb;
 use crate::cli::failure;
+use messenger_connector_client::v1;
 
 /// State of a row that could not be understood; nothing was sent.
 const STATE_INVALID_ROW: &str = "INVALID_ROW";
@@ -62,7 +62,8 @@ impl ResultsFile {
         ensure!(
             self.overwrite || !self.path.exists(),
             "results file {shown} exists already: name another with --results, or say --overwrite; to resume a bulk \
-             either will do, with its --bulk-id: the new file gets what was sent before from the record"
+             either will do, with the same FILE and message, or its --bulk-id: the new file gets what was sent before from \
+             the record"
         );
         let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty());
         let folder = folder.unwrap_or(Path::new("."));
@@ -96,7 +97,7 @@ pub(super) struct Results {
 
 impl Results {
     /// Writes a result.
-    pub(super) fn result(&mut self, line: u64, result: &pb::ItemResult) -> anyhow::Result<()> {
+    pub(super) fn result(&mut self, line: u64, result: &v1::ItemResult) -> anyhow::Result<()> {
         let fields = Fields::of(result);
         self.write([
             &line.to_string(),
@@ -149,8 +150,8 @@ pub(super) struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn of(result: &'a pb::ItemResult) -> Self {
-        use pb::item_result::Outcome;
+    pub(super) fn of(result: &'a v1::ItemResult) -> Self {
+        use v1::item_result::Outcome;
 
         let truth = |is_true: bool| if is_true { "true" } else { "false" };
         let state = result.state().as_str_name().trim_start_matches("ITEM_STATE_");
@@ -181,7 +182,7 @@ impl<'a> Fields<'a> {
 }
 
 /// The error's sentence, and every rule that the item breaks unless the sentence names the only one.
-fn error_text(error: &pb::SendError) -> String {
+fn error_text(error: &v1::SendError) -> String {
     let mut text = error.message.clone();
     if error.violations.len() > 1 {
         for violation in &error.violations {

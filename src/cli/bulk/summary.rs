@@ -4,34 +4,21 @@ use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
 
-use tonic::Status;
+use messenger_connector_client::{MessengerError, v1};
 
 use super::plan::Plan;
 use super::progress::Progress;
-use crate::api::pb;
 use crate::cli::failure;
 
 /// How a bulk ended.
 #[derive(Debug)]
 pub(in crate::cli) enum End {
     /// The service did not take the start: nothing was sent.
-    Refused(Status),
+    Refused(MessengerError),
     /// Every row that was taken has its result.
     Complete,
-    /// The last stream ended before that, with this status.
-    Broken(Status),
-}
-
-impl End {
-    /// The service's word that it shuts down, if that is how the stream ended.
-    pub(super) fn draining(&self) -> Option<pb::SendError> {
-        match self {
-            Self::Broken(status) => {
-                failure::send_error(status).filter(|error| error.reason() == pb::ErrorReason::Draining)
-            }
-            Self::Complete | Self::Refused(_) => None,
-        }
-    }
+    /// The last stream ended before that, with this error.
+    Broken(MessengerError),
 }
 
 /// What became of a bulk, beside its counts.
@@ -67,18 +54,18 @@ impl Finished {
         let Self { report, progress, elapsed } = self;
         let results = results.display();
         let mut text = String::new();
-        if let End::Refused(status) = &report.end {
+        if let End::Refused(error) = &report.end {
             return format!(
                 "the service did not take the bulk, nothing was sent\n{}\n",
-                failure::describe(status)
+                failure::describe(error)
             );
         }
         // Writing to a string cannot fail.
         if let Some(error) = &report.audience_error {
             let _ = writeln!(text, "the audience could not be read to its end: {error:#}");
         }
-        if let End::Broken(status) = &report.end {
-            let _ = writeln!(text, "the stream ended early: {}", failure::first_line(status));
+        if let End::Broken(error) = &report.end {
+            let _ = writeln!(text, "the stream ended early: {}", failure::first_line(error));
         }
         let seconds = elapsed.as_secs_f64();
         let per_second = progress.settled() as f64 / seconds.max(0.001);
@@ -98,7 +85,7 @@ impl Finished {
         if matches!(self.report.end, End::Refused(_)) {
             return String::new();
         }
-        let pb::BulkCounts { unknown, not_sent, .. } = self.progress.counts;
+        let v1::BulkCounts { sent, unknown, not_sent, replayed, .. } = self.progress.counts;
         let (in_flight, left, bulk_id) =
             (self.progress.in_flight(), self.left(), quoted(&self.report.bulk_id));
         let results = plan.results.path.display();
@@ -121,6 +108,13 @@ impl Finished {
             let _ = writeln!(
                 text,
                 "to go on: the same command with --bulk-id {bulk_id} --overwrite; what is on record is not sent again"
+            );
+        }
+        if plan.is_named_by_content && replayed > 0 && replayed == sent {
+            let _ = writeln!(
+                text,
+                "nothing was sent anew: they had this message from the same FILE before; to send it to them again, name \
+                 another bulk with --bulk-id"
             );
         }
         if unknown > 0 {

@@ -183,11 +183,11 @@ fn style(template: &str) -> ProgressStyle {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::pb;
+    use messenger_connector_client::v1;
 
     #[test]
     fn lines() {
-        let counts = pb::BulkCounts { sent: 90, failed: 5, ..pb::BulkCounts::default() };
+        let counts = v1::BulkCounts { sent: 90, failed: 5, ..v1::BulkCounts::default() };
         let cases = [
             (None, 0, "0 rows, 0/s: 0 sent", Progress::default()),
             (

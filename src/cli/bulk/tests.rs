@@ -8,7 +8,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tonic::{Code, Status};
+use messenger_connector_client::Code;
+use tonic::Status;
 
 use super::*;
 use crate::api::pb::ErrorReason::{Draining, LedgerUnavailable, RequestInProgress};
@@ -22,7 +23,7 @@ use crate::server::Server;
 use scripted::{Act, Scripted, not_sent, sent};
 
 struct Bench {
-    client: Client,
+    client: MessengerClient,
     drain: CancellationToken,
     folder: tempfile::TempDir,
 }
@@ -40,14 +41,14 @@ impl Bench {
         let drain = CancellationToken::new();
         tokio::spawn(sandbox.serve(std::future::pending()));
         tokio::spawn(server.serve(drain.clone().cancelled_owned()));
-        Self { client: connect.client().await.unwrap(), drain, folder }
+        Self { client: connect.client().unwrap(), drain, folder }
     }
 
     /// On a service that follows a script.
     async fn scripted(acts: Vec<Act>) -> (Self, Scripted) {
         let (service, address) = Scripted::start(acts).await;
         let connect = ConnectOptions::to(address);
-        let (client, drain) = (connect.client().await.unwrap(), CancellationToken::new());
+        let (client, drain) = (connect.client().unwrap(), CancellationToken::new());
         (Self { client, drain, folder: tempfile::tempdir().unwrap() }, service)
     }
 
@@ -74,14 +75,14 @@ impl Bench {
     async fn run_rows(
         &self,
         plan: &Plan,
-        rows: account::RowReceiver,
+        rows: run::RowReceiver,
         watch: impl Fn(&Progress, &CancellationToken, &CancellationToken),
     ) -> Finished {
         let (progress, mut watched) = watch::channel(Progress::default());
         let stop = CancellationToken::new();
-        let (client, start) = (self.client.clone(), plan.start.clone());
-        let opener = resume::Opener::new(client, start, plan.reconnect_timeout, &progress, stop.clone());
-        let run = tokio::time::timeout(PATIENCE, resume::run(opener, rows, &plan.results));
+        let client = self.client.with_reconnect_timeout(plan.reconnect_timeout);
+        let run = run::run(&client, plan, rows, &progress, stop.clone());
+        let run = tokio::time::timeout(PATIENCE, run);
         tokio::pin!(run);
         let report = loop {
             tokio::select! {
@@ -211,8 +212,8 @@ fn gone() -> Result<(), Status> {
     Err(Status::unavailable("gone"))
 }
 
-/// The first stream ends in the middle: half of what was read has a result. The second one puts three rows off. The
-/// name of the bulk is the service's.
+/// The first stream ends in the middle: half of what was read has a result. The second one puts three rows off. All are
+/// of one bulk and one run, which the client names.
 #[tokio::test]
 async fn later_streams_get_what_has_no_result_and_no_more() {
     let (bench, service) = Bench::scripted(vec![
@@ -234,14 +235,17 @@ async fn later_streams_get_what_has_no_result_and_no_more() {
     let plan = Plan { reconnect_timeout: ENOUGH, ..bench.plan(&named_audience_of(30)) };
     let finished = bench.run(&plan, |_, _, _| {}).await;
     assert!(finished.is_success(), "{finished:?}");
-    assert_eq!((finished.report.bulk_id.as_str(), finished.progress.rows), ("made-up", 30));
+    assert_eq!(finished.progress.rows, 30);
     let expected: Vec<String> = (0..30).map(|id| format!("{} {id} SENT 1    ", id + 2)).collect();
     assert_eq!(bench.results(), expected);
     let seen = service.seen.lock().unwrap();
-    let streams: Vec<_> = seen.iter().map(|seen| (seen.bulk_id.as_str(), seen.item_ids.clone())).collect();
-    let rest = (1..20).step_by(2).chain(20..30).collect();
-    let expected = [("", (0..20).collect()), ("made-up", rest), ("made-up", vec![7, 17, 27])];
-    assert_eq!(streams, expected);
+    let streams: Vec<_> = seen.iter().map(|seen| seen.item_ids.clone()).collect();
+    assert_eq!(streams, [(0..20).collect(), (1..20).step_by(2).chain(20..30).collect(), vec![7, 17, 27]]);
+    assert!(seen.iter().all(|seen| seen.bulk_id == finished.report.bulk_id), "{seen:?}");
+    assert!(
+        seen.iter().all(|stream| !stream.run_id.is_empty() && stream.run_id == seen[0].run_id),
+        "{seen:?}"
+    );
 }
 
 /// What a row without a final result is called depends on whether it may have been sent.
@@ -282,9 +286,10 @@ async fn a_bulk_that_is_given_up_says_what_it_knows_of_each_row() {
         let (bench, _) = Bench::scripted(acts).await;
         let plan = Plan { reconnect_timeout, ..bench.plan(&named_audience_of(3)) };
         let finished = bench.run(&plan, |_, _, _| {}).await;
-        let summary::End::Broken(status) = &finished.report.end else { panic!("{case}: {finished:?}") };
-        assert_eq!((status.code(), bench.count(state), bench.results().len()), (code, 3, 3), "{case}");
-        assert!(finished.advice(&plan, "").contains("--bulk-id made-up --overwrite"), "{case}");
+        let summary::End::Broken(error) = &finished.report.end else { panic!("{case}: {finished:?}") };
+        assert_eq!((error.code, bench.count(state), bench.results().len()), (code, 3, 3), "{case}");
+        let go_on = format!("--bulk-id {} --overwrite", finished.report.bulk_id);
+        assert!(finished.advice(&plan, "").contains(&go_on), "{case}");
     }
 }
 

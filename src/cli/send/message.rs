@@ -6,11 +6,11 @@ use anyhow::{Context, bail};
 use prost_types::Struct;
 
 use super::options::{CommonOptions, ExtrasOptions, MediaOptions, Message, Options, RecipientOptions};
-use crate::api::pb;
-use crate::api::pb::action::Kind;
 use crate::cli::message_options::read_text;
 use crate::cli::unary::UnaryMessage;
 use crate::cli::value;
+use messenger_connector_client::v1;
+use messenger_connector_client::v1::action::Kind;
 
 impl Options {
     /// The message, and the options that are not part of it.
@@ -25,18 +25,18 @@ impl Options {
                 } else {
                     options.text
                 };
-                (Kind::Text(pb::TextMessage { text, extras: options.extras.extras() }), options.common)
+                (Kind::Text(v1::TextMessage { text, extras: options.extras.extras() }), options.common)
             }
             Message::Media(options) => (Kind::Media(options.media()), options.common),
             Message::Action(options) => {
-                let action = pb::sender_action::Type::from(options.action);
-                (Kind::SenderAction(pb::SenderAction { r#type: action.into() }), options.common)
+                let action = v1::sender_action::Type::from(options.action);
+                (Kind::SenderAction(v1::SenderAction { r#type: action.into() }), options.common)
             }
             Message::Template(options) => {
                 let payload_json = read_text(&options.payload_file)?;
-                let content = Some(pb::template_message::Content::PayloadJson(payload_json));
+                let content = Some(v1::template_message::Content::PayloadJson(payload_json));
                 let extras = options.extras.extras();
-                (Kind::Template(pb::TemplateMessage { content, extras }), options.common)
+                (Kind::Template(v1::TemplateMessage { content, extras }), options.common)
             }
         };
         let message = UnaryMessage {
@@ -54,12 +54,12 @@ impl Options {
 }
 
 impl MediaOptions {
-    fn media(&self) -> pb::MediaMessage {
-        use pb::media_message::Source;
+    fn media(&self) -> v1::MediaMessage {
+        use v1::media_message::Source;
 
         let url = self.url.clone().map(Source::Url);
-        pb::MediaMessage {
-            r#type: pb::media_message::Type::from(self.media_type).into(),
+        v1::MediaMessage {
+            r#type: v1::media_message::Type::from(self.media_type).into(),
             source: url.or_else(|| self.attachment_id.clone().map(Source::AttachmentId)),
             is_reusable: self.reusable.then_some(true),
             extras: self.extras.extras(),
@@ -68,30 +68,30 @@ impl MediaOptions {
 }
 
 impl ExtrasOptions {
-    fn extras(&self) -> Option<pb::MessageExtras> {
-        let quick_replies = self.quick_replies.iter().map(|(title, payload)| pb::QuickReply {
-            content_type: pb::quick_reply::ContentType::Text.into(),
+    fn extras(&self) -> Option<v1::MessageExtras> {
+        let quick_replies = self.quick_replies.iter().map(|(title, payload)| v1::QuickReply {
+            content_type: v1::quick_reply::ContentType::Text.into(),
             title: title.clone(),
             payload: payload.clone(),
             image_url: String::new(),
         });
-        let extras = pb::MessageExtras {
+        let extras = v1::MessageExtras {
             quick_replies: quick_replies.collect(),
             metadata: self.metadata.clone().unwrap_or_default(),
             reply_to_message_id: self.reply_to.clone().unwrap_or_default(),
-            ..pb::MessageExtras::default()
+            ..v1::MessageExtras::default()
         };
-        (extras != pb::MessageExtras::default()).then_some(extras)
+        (extras != v1::MessageExtras::default()).then_some(extras)
     }
 }
 
 impl CommonOptions {
-    fn recipient(&self) -> pb::Recipient {
-        use pb::recipient::Identifier;
+    fn recipient(&self) -> v1::Recipient {
+        use v1::recipient::Identifier;
 
         let RecipientOptions { to, to_phone, to_user_ref, to_comment, to_post } = self.recipient.clone();
         let phone = to_phone.map(|phone_number| {
-            Identifier::Phone(pb::PhoneRecipient {
+            Identifier::Phone(v1::PhoneRecipient {
                 phone_number,
                 first_name: self.first_name.clone().unwrap_or_default(),
                 last_name: self.last_name.clone().unwrap_or_default(),
@@ -103,7 +103,7 @@ impl CommonOptions {
             .or(to_user_ref.map(Identifier::UserRef))
             .or(to_comment.map(Identifier::CommentId))
             .or(to_post.map(Identifier::PostId));
-        pb::Recipient { identifier }
+        v1::Recipient { identifier }
     }
 
     /// Set if there is a variable or a file of them, even an empty one.

@@ -11,7 +11,7 @@ pub use options::Options;
 
 use super::unary::{self, Answer};
 use super::{failure, print};
-use crate::api::pb;
+use messenger_connector_client::v1;
 
 /// What `send --help` ends with.
 pub const EXAMPLES: &str = "\
@@ -37,8 +37,8 @@ The exit code is 0 if the message was sent (or is valid, with --validate-only), 
 /// If an option or a file that it names is wrong, or the service cannot be reached.
 pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let (common, message) = options.into_message()?;
-    let mut client = common.connect.client().await?;
-    let text = match unary::send(&mut client, message).await {
+    let client = common.connect.client()?;
+    let text = match unary::send(&client, message).await {
         Ok(Answer::Receipt(receipt)) => {
             if receipt.replayed && !common.json {
                 eprintln!(
@@ -49,14 +49,14 @@ pub async fn run(options: Options) -> anyhow::Result<ExitCode> {
         }
         Ok(Answer::Preview(preview)) if common.json => format!("{:#}\n", preview_json(&preview)),
         Ok(Answer::Preview(preview)) => unary::preview_text(&preview),
-        Err(status) => return Ok(failure::tell(&status, common.json)),
+        Err(error) => return Ok(failure::tell(&error, common.json)),
     };
     print(&text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The receipt as `key: value` lines; what Graph did not give is left out.
-fn receipt_text(receipt: &pb::Receipt) -> String {
+fn receipt_text(receipt: &v1::Receipt) -> String {
     let sent_time = receipt.sent_time.map(|time| time.to_string()).unwrap_or_default();
     let (replayed, attempts) = (receipt.replayed.to_string(), receipt.attempts.to_string());
     [
@@ -73,7 +73,7 @@ fn receipt_text(receipt: &pb::Receipt) -> String {
     .collect()
 }
 
-fn receipt_json(receipt: &pb::Receipt) -> serde_json::Value {
+fn receipt_json(receipt: &v1::Receipt) -> serde_json::Value {
     json!({
         "message_id": receipt.message_id,
         "recipient_id": receipt.recipient_id,
@@ -84,7 +84,7 @@ fn receipt_json(receipt: &pb::Receipt) -> serde_json::Value {
     })
 }
 
-fn preview_json(preview: &pb::Preview) -> serde_json::Value {
+fn preview_json(preview: &v1::Preview) -> serde_json::Value {
     let body = serde_json::from_str::<serde_json::Value>(&preview.body_json);
     json!({"url": preview.url, "body": body.unwrap_or_else(|_| preview.body_json.clone().into())})
 }

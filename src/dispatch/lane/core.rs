@@ -73,6 +73,8 @@ pub(crate) struct Call {
     pub(crate) number: CallNumber,
     pub(crate) page: Arc<Page>,
     pub(crate) messages: Vec<Queued>,
+    /// It goes to see whether the page is well again.
+    pub(crate) is_try: bool,
 }
 
 /// A call under way.
@@ -379,13 +381,14 @@ impl LaneCore {
             return false;
         }
         let pace_number = self.rates.pace_mut(kind.rate()).take(messages.len());
+        let is_try = matches!(self.gate.standing(), Standing::Paused { .. });
         let era = self.gate.begin_call(messages.len());
         self.calls_begun += 1;
         let number = CallNumber(self.calls_begun);
         let recipients = messages.iter().map(|message| message.recipient).collect();
         let ended = EndedCall { era, messages: messages.len(), token: page.token_digest() };
         self.calls.push(InFlight { number, kind, pace_number, recipients, ended });
-        effects.calls.push(Call { number, page: page.clone(), messages });
+        effects.calls.push(Call { number, page: page.clone(), messages, is_try });
         true
     }
 
@@ -437,3 +440,6 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
         (one, None) | (None, one) => one,
     }
 }
+
+#[cfg(test)]
+mod invariants;

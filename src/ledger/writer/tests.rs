@@ -5,9 +5,11 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::error::{Outcome, Reason};
+use crate::ledger::origin::Origin;
 use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, RunId, Ticket};
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::Row;
+use crate::ledger::transfer::Record;
 use crate::ledger::{Ledger, Options};
 
 /// What happens to a write.
@@ -15,9 +17,13 @@ use crate::ledger::{Ledger, Options};
 enum Mishap {
     /// It is done, but the answer is lost.
     AnswerLost,
-    /// The database does not take it.
-    Refused,
+    /// A bug.
+    Panic,
 }
+
+/// An id, and a code of Graph, that the database does not take.
+const ODD_ID: &str = "odd";
+const ODD_CODE: i32 = 666;
 
 /// A SQLite file whose next writes go wrong.
 #[derive(Debug)]
@@ -45,12 +51,19 @@ impl Store for Unreliable {
     ) -> Result<Vec<Claimed>> {
         let mishap = self.mishaps.lock().unwrap().pop_front();
         match mishap {
+            None if claims.iter().any(|claim| &*claim.key.id == ODD_ID)
+                || settled
+                    .iter()
+                    .any(|settlement| format!("{settlement:?}").contains(&ODD_CODE.to_string())) =>
+            {
+                Err(LedgerError::refusal("odd"))
+            }
             None => self.store.write(claim, settled, claims).await,
+            Some(Mishap::Panic) => panic!("a bug"),
             Some(Mishap::AnswerLost) => {
                 self.store.write(claim, settled, claims).await?;
                 Err(LedgerError::passing("lost"))
             }
-            Some(Mishap::Refused) => Err(LedgerError::refusal("refused")),
         }
     }
     async fn find(&self, claims: &[Claim]) -> Result<Vec<Row>> {
@@ -62,8 +75,20 @@ impl Store for Unreliable {
     async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage> {
         self.store.results(query).await
     }
-    async fn sweep(&self, before_ms: i64) -> Result<bool> {
-        self.store.sweep(before_ms).await
+    async fn sweep(&self, retention: Duration) -> Result<bool> {
+        self.store.sweep(retention).await
+    }
+    async fn rename_page(&self, from: &str, to: &str) -> Result<u64> {
+        self.store.rename_page(from, to).await
+    }
+    async fn origin(&self) -> Result<Option<String>> {
+        self.store.origin().await
+    }
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>> {
+        self.store.export(after, limit).await
+    }
+    async fn import(&self, records: &[Record]) -> Result<u64> {
+        self.store.import(records).await
     }
     async fn probe(&self) -> Result<()> {
         self.store.probe().await
@@ -86,7 +111,7 @@ impl Test {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
-        let store = SqliteStore::open("test", Path::new(&path)).await.unwrap();
+        let store = SqliteStore::open("test", Path::new(&path), &Origin::default()).await.unwrap();
         let store = Arc::new(Unreliable { store, mishaps: Mutex::default() });
         let quick = Options { retry_interval: Duration::from_millis(10), ..Options::default() };
         let (commands, ready) = Writer::start(store.clone(), quick.clone());
@@ -150,20 +175,61 @@ async fn a_settlement_whose_commit_got_no_answer_is_written_again() {
 }
 
 #[tokio::test]
-async fn outcomes_that_the_database_refuses_hold_up_nobody() {
+async fn what_the_database_refuses_costs_nobody_else_anything() {
     let test = Test::start().await;
-    let (first, second) = (new(test.claim("a").await), new(test.claim("b").await));
-    test.next(Mishap::Refused);
-    test.ledger.settle(vec![Settlement::new(first, &failed())]).await.unwrap_err();
+    let (first, second, third) =
+        (new(test.claim("a").await), new(test.claim("b").await), new(test.claim("c").await));
+    let odd = crate::error::GraphError { code: ODD_CODE, ..Default::default() };
+    let error = crate::error::SendError::new(Reason::GraphRejected, "no");
+    let odd = Outcome::Failed(crate::error::SendError { graph: Some(Box::new(odd)), ..error });
+    // All in one write.
+    let (odd_outcomes, other_outcome, odd_claims, other_claim) = tokio::join!(
+        test.ledger.settle(vec![Settlement::new(first, &odd), Settlement::new(second, &failed())]),
+        test.ledger.settle(vec![Settlement::new(third, &failed())]),
+        test.ledger.claim(vec![claim("d"), claim(ODD_ID)]),
+        test.ledger.claim(vec![claim("e")]),
+    );
+    assert!(odd_outcomes.unwrap_err().is_refusal() && odd_claims.unwrap_err().is_refusal());
+    other_outcome.unwrap();
+    drop(new(other_claim.unwrap().remove(0)));
     assert!(test.ledger.is_ready());
-    test.ledger.settle(vec![Settlement::new(second, &failed())]).await.unwrap();
-    assert!(matches!(test.claim("a").await, Claimed::InProgress));
+    let report = |id| Claim { resend: None, ..claim(id) };
+    let found = test.ledger.claim(["a", "b", "c", "d"].map(report).to_vec()).await.unwrap();
+    use Outcome::{Failed, Unknown};
+    let [
+        Claimed::Settled(Unknown(_)),
+        Claimed::Settled(Failed(_)),
+        Claimed::Settled(Failed(_)),
+        Claimed::New(_),
+    ] = &found[..]
+    else {
+        panic!("{found:?}")
+    };
+}
+
+#[tokio::test]
+async fn a_ticket_that_is_dropped_is_unknown() {
+    let test = Test::start().await;
+    drop(new(test.claim("a").await));
+    let claims = vec![Claim { resend: None, ..claim("a") }];
+    let found = test.ledger.claim(claims).await.unwrap().remove(0);
+    assert!(matches!(found, Claimed::Settled(Outcome::Unknown(_))), "{found:?}");
+}
+
+#[tokio::test]
+async fn a_bug_in_the_writing_task_ends_the_ledger_for_all_to_see() {
+    let test = Test::start().await;
+    test.next(Mishap::Panic);
+    test.ledger.claim(vec![claim("a")]).await.unwrap_err();
+    test.ledger.readiness().wait_for(|is_ready| !is_ready).await.unwrap();
+    test.ledger.ended().await;
+    assert!(test.ledger.claim(vec![claim("a")]).await.unwrap_err().to_string().contains("is closed"));
 }
 
 #[tokio::test]
 async fn outcomes_that_wait_are_bounded() {
     let test = Test::start().await;
-    let ticket = |id: usize| Ticket { key: claim(&id.to_string()).key, claim: ClaimNumber(0) };
+    let ticket = |id: usize| Ticket::new(claim(&id.to_string()).key, ClaimNumber(0), [1; 16]);
     let release =
         |ids: std::ops::Range<usize>| ids.map(|id| Settlement::release(ticket(id))).collect::<Vec<_>>();
     let away = LedgerError::passing("away");

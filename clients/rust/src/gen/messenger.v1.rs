@@ -1002,6 +1002,12 @@ pub struct BulkStart {
     /// What to do with outcomes on record as unknown. Default: report them.
     #[prost(enumeration = "bulk_start::OnUnknown", tag = "7")]
     pub on_unknown: i32,
+    /// Name of this run of the bulk, at most 128 characters, for example a UUID. Required with ON_UNKNOWN_RESEND, without
+    /// meaning otherwise. A run is one decision to send the bulk: it sends again what earlier runs left unknown, and
+    /// reports what it leaves unknown itself. The client makes the name up once and MUST repeat it whenever it opens the
+    /// stream again by itself; only when a person decides anew does the bulk get another run.
+    #[prost(string, tag = "8")]
+    pub run_id: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `BulkStart`.
 pub mod bulk_start {
@@ -1023,7 +1029,7 @@ pub mod bulk_start {
         Unspecified = 0,
         /// Report ITEM_STATE_UNKNOWN again, send nothing. The default.
         Report = 1,
-        /// Send them again: the recipient may get the message twice.
+        /// Send again what earlier runs left unknown: the recipient may get the message twice. Needs `run_id`.
         Resend = 2,
     }
     impl OnUnknown {

@@ -1,8 +1,9 @@
 //! What this client has beside the scenarios.
 
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use messenger_connector_client::{Code, MessengerClient, Options, Tls, stream, v1};
+use messenger_connector_client::{BulkEvent, Code, MessengerClient, Options, Tls, stream, v1};
 
 use crate::scenario::{Connect, Service};
 use crate::service::{NOBODY, Stack};
@@ -110,6 +111,37 @@ pub(crate) async fn a_dropped_bulk_is_cancelled_at_the_service() {
     }
     let delivered = stack.delivered().await;
     assert!(delivered < items_count, "{delivered}");
+}
+
+/// The source has no end.
+pub(crate) async fn a_stopped_bulk_ends_with_the_results_of_what_was_taken() {
+    let stack = Stack::start(Service::default()).await;
+    let taken = AtomicU64::new(0);
+    let items = std::iter::repeat_with(|| item(format!("slow-20.{}", taken.fetch_add(1, Ordering::SeqCst))));
+    let mut results = stack.connect(&Connect::default()).send_bulk(start(), stream::iter(items));
+    let mut sent = HashSet::new();
+    while let Some(event) = results.next_event().await {
+        if let BulkEvent::Settled { index, result } = event.unwrap() {
+            assert_eq!(result.item_id, format!("slow-20.{index}"), "a result names its item's place");
+            assert_eq!(result.state(), v1::ItemState::Sent, "{result:?}");
+            assert!(sent.insert(index));
+            results.stop();
+        }
+    }
+    drop(results);
+    let (taken, sent) = (taken.into_inner(), sent.len() as u64);
+    assert!(sent > 0 && (sent, stack.delivered().await) == (taken, taken), "{sent} of {taken}");
+}
+
+pub(crate) async fn a_service_tells_its_health() {
+    let stack = Stack::start(Service::default()).await;
+    let client = stack.connect(&Connect::default());
+    for service in ["", "liveness", "readiness", "messenger.v1.MessengerService"] {
+        assert!(client.check_health(service).await.unwrap(), "{service}");
+    }
+    assert_eq!(client.check_health("no such service").await.unwrap_err().code, Code::NotFound);
+    let client = MessengerClient::connect(NOBODY, Options::default()).unwrap();
+    assert_eq!(client.check_health("").await.unwrap_err().code, Code::Unavailable);
 }
 
 /// What waits in the lane of a service that drains is answered with DRAINING, and goes to the next stream.

@@ -4,15 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
-use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
 use messenger_connector_client::{MessengerClient, Options, stream, v1};
-use prost::Message;
-use tokio::net::TcpListener;
 use tokio::sync::Notify;
 use v1::send_bulk_messages_request::Frame;
 use v1::send_bulk_messages_response::Frame as Answer;
+
+use crate::raw_service::{self, Call};
 
 /// A bulk that gets no further fails, and does not hang.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -31,41 +28,28 @@ struct Scripted {
 }
 
 impl Scripted {
-    /// Takes one connection, and plays all its streams.
-    async fn serve(self: Arc<Self>, listener: TcpListener) {
-        let (socket, _) = listener.accept().await.unwrap();
-        let mut connection = h2::server::handshake(socket).await.unwrap();
-        while let Some(Ok((request, response))) = connection.accept().await {
-            tokio::spawn(self.clone().play(request.into_body(), response));
-        }
-    }
-
-    async fn play(self: Arc<Self>, mut requests: RecvStream, mut response: SendResponse<Bytes>) {
-        let head = http::Response::builder().header("content-type", "application/grpc").body(()).unwrap();
-        let mut answers = response.send_response(head, false).unwrap();
-        let number = self.streams.lock().unwrap().len();
+    async fn play(self: Arc<Self>, call: Call) {
+        let number = call.number;
+        let (mut requests, mut answers) = call.begin();
+        let mut send = |frame| answers.send(&v1::SendBulkMessagesResponse { frame: Some(frame) });
         self.streams.lock().unwrap().push(Vec::new());
-        let (mut bytes, mut results) = (BytesMut::new(), HashMap::new());
-        while let Some(read) = requests.data().await {
-            bytes.extend_from_slice(&read.unwrap());
-            while let Some(frame) = next_frame(&mut bytes) {
-                match frame {
-                    Frame::Start(_) => {
-                        let (bulk_id, max_in_flight) = ("b".to_owned(), self.max_in_flight);
-                        answer(&mut answers, Answer::Accepted(v1::BulkAccepted { bulk_id, max_in_flight }));
-                    }
-                    Frame::Items(items) => {
-                        for item in items.items {
-                            let results = self.results_with(number, item, &mut results);
-                            answer(&mut answers, Answer::Results(v1::BulkResults { results }));
-                        }
+        let mut results = HashMap::new();
+        while let Some(request) = requests.next::<v1::SendBulkMessagesRequest>().await {
+            match request.frame.unwrap() {
+                Frame::Start(_) => {
+                    let (bulk_id, max_in_flight) = ("b".to_owned(), self.max_in_flight);
+                    send(Answer::Accepted(v1::BulkAccepted { bulk_id, max_in_flight }));
+                }
+                Frame::Items(items) => {
+                    for item in items.items {
+                        let results = self.results_with(number, item, &mut results);
+                        send(Answer::Results(v1::BulkResults { results }));
                     }
                 }
             }
         }
-        answer(&mut answers, Answer::Summary(v1::BulkSummary::default()));
-        let trailers = [("grpc-status".parse().unwrap(), "0".parse().unwrap())];
-        answers.send_trailers(trailers.into_iter().collect()).unwrap();
+        send(Answer::Summary(v1::BulkSummary::default()));
+        answers.end();
     }
 
     /// What is answered once this item has come.
@@ -95,10 +79,9 @@ impl Scripted {
     /// Sends items, the one to `waiting` only after the first result. Returns whose messages came, by stream, and the
     /// ids of the results.
     async fn run(self, items: &[Item], waiting: &str) -> (Vec<Vec<String>>, Vec<String>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let service = Arc::new(self);
-        let serving = tokio::spawn(service.clone().serve(listener));
+        let playing = service.clone();
+        let address = raw_service::serve(100, move |call| playing.clone().play(call)).await;
         let client = MessengerClient::connect(&address, Options::default()).unwrap();
         let has_result = Notify::new();
         let source = stream::unfold(items.iter(), async |mut items| {
@@ -116,28 +99,8 @@ impl Scripted {
             ids.push(result.unwrap().item_id);
             has_result.notify_one();
         }
-        serving.abort();
         (service.streams.lock().unwrap().clone(), ids)
     }
-}
-
-/// Takes a request out of what was read, once it is complete.
-fn next_frame(bytes: &mut BytesMut) -> Option<Frame> {
-    let length = u32::from_be_bytes(bytes.get(1..5)?.try_into().unwrap()) as usize;
-    if bytes.len() < 5 + length {
-        return None;
-    }
-    bytes.advance(5);
-    v1::SendBulkMessagesRequest::decode(bytes.split_to(length)).unwrap().frame
-}
-
-fn answer(answers: &mut SendStream<Bytes>, frame: Answer) {
-    let message = v1::SendBulkMessagesResponse { frame: Some(frame) }.encode_to_vec();
-    let mut bytes = BytesMut::new();
-    bytes.put_u8(0);
-    bytes.put_u32(u32::try_from(message.len()).unwrap());
-    bytes.extend_from_slice(&message);
-    answers.send_data(bytes.freeze(), false).unwrap();
 }
 
 /// A further item of the same id gets its own result.

@@ -6,10 +6,13 @@
 mod bulks;
 mod calls;
 mod client;
+mod connections;
 mod contract;
 mod in_progress;
+mod raw_service;
 mod scenario;
 mod service;
+mod tries;
 
 use std::path::PathBuf;
 
@@ -32,6 +35,9 @@ fn main() {
         .calls
         .into_iter()
         .map(|scenario| Trial::test(scenario.name.clone(), move || block_on(calls::run(scenario))));
+    let tries = scenarios.tries.into_iter().map(|scenario| {
+        Trial::test(format!("tries: {}", scenario.name), move || block_on(tries::run(scenario)))
+    });
     let bulks = scenarios.bulks.into_iter().map(|scenario| {
         Trial::test(format!("bulk: {}", scenario.name), move || block_on(bulks::run(scenario)))
     });
@@ -41,11 +47,17 @@ fn main() {
         client::a_further_try_goes_to_the_next_address,
         client::an_item_that_fits_into_no_message_is_rejected,
         client::a_dropped_bulk_is_cancelled_at_the_service,
+        client::a_stopped_bulk_ends_with_the_results_of_what_was_taken,
         client::what_a_draining_service_did_not_send_is_sent_again,
+        client::a_service_tells_its_health,
+        connections::what_a_broken_try_began_is_waited_for,
+        connections::as_many_connections_are_made_as_calls_need,
+        connections::a_start_that_is_not_answered_is_made_anew,
+        connections::a_bulk_without_a_service_can_be_stopped,
         in_progress::an_item_in_progress_holds_up_no_other,
         in_progress::a_stream_with_nothing_but_items_in_progress_ends,
     ];
-    libtest_mimic::run(&Arguments::from_args(), calls.chain(bulks).chain(own).collect()).exit();
+    libtest_mimic::run(&Arguments::from_args(), calls.chain(tries).chain(bulks).chain(own).collect()).exit();
 }
 
 fn block_on(scenario: impl Future<Output = ()>) -> Result<(), Failed> {

@@ -13,18 +13,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use clap::ValueEnum;
-use prost::Message;
 use prost_types::Struct;
 
 use bounded::Bounded;
 use csv_rows::CsvRows;
 use ndjson_rows::NdjsonRows;
 
-use crate::api::pb;
 use crate::cli::kinds::RecipientKind;
+use messenger_connector_client::v1;
 
-/// Bytes that an item may take as protobuf; the contract asks for frames of at most 1 MiB.
-const ITEM_BYTES_MAX: usize = 1024 * 1024;
 /// Column of the item ids, unless it is named otherwise.
 const ITEM_ID_COLUMN_DEFAULT: &str = "item_id";
 
@@ -84,7 +81,7 @@ pub(super) struct Audience {
 pub(super) struct Row {
     pub(super) line: u64,
     /// The item, or what is wrong with the row.
-    pub(super) item: Result<pb::BulkItem, String>,
+    pub(super) item: Result<v1::BulkItem, String>,
 }
 
 /// The rows of an open audience. An error is the end: the file cannot be read on.
@@ -158,7 +155,7 @@ struct RawItem {
 
 impl Columns {
     /// The item of a row, or what is wrong with it.
-    fn item(&self, line: u64, raw: RawItem) -> Result<pb::BulkItem, String> {
+    fn item(&self, line: u64, raw: RawItem) -> Result<v1::BulkItem, String> {
         if raw.recipient.trim().is_empty() {
             return Err(format!("{} is empty", self.recipient));
         }
@@ -167,16 +164,12 @@ impl Columns {
             Some(id) if id.trim().is_empty() => return Err(format!("{} is empty", self.item_id_column())),
             Some(id) => id.trim().to_owned(),
         };
-        let item = pb::BulkItem {
+        Ok(v1::BulkItem {
             item_id,
             recipient: Some(self.recipient_kind.recipient(raw.recipient.trim().to_owned())),
             variables: raw.variables,
-            ..pb::BulkItem::default()
-        };
-        if item.encoded_len() > ITEM_BYTES_MAX {
-            return Err("the row is longer than 1 MiB".to_owned());
-        }
-        Ok(item)
+            ..v1::BulkItem::default()
+        })
     }
 
     fn item_id_column(&self) -> &str {

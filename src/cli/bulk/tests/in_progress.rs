@@ -5,7 +5,7 @@ use super::*;
 use crate::api::pb::item_result::Outcome;
 
 /// Rows of which none is waited for.
-async fn all_rows(plan: &Plan) -> account::RowReceiver {
+async fn all_rows(plan: &Plan) -> run::RowReceiver {
     let rows = read(plan.audience.open().unwrap()).unwrap();
     while !rows.is_closed() {
         tokio::task::yield_now().await;

@@ -30,6 +30,7 @@ pub(super) enum Act {
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     pub(super) bulk_id: String,
+    pub(super) run_id: String,
     pub(super) item_ids: Vec<u64>,
 }
 
@@ -74,8 +75,9 @@ impl Scripted {
         while let Some(request) = requests.message().await? {
             match request.frame.unwrap() {
                 Frame::Start(start) => {
+                    let bulk_id = start.bulk_id.clone();
+                    self.seen.lock().unwrap()[number].run_id = start.run_id;
                     self.seen.lock().unwrap()[number].bulk_id = start.bulk_id;
-                    let bulk_id = "made-up".to_owned();
                     let max_in_flight = MAX_IN_FLIGHT as i32;
                     answer(Answer::Accepted(pb::BulkAccepted { bulk_id, max_in_flight })).await;
                 }

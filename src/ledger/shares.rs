@@ -98,11 +98,20 @@ pub(super) fn allot(owner: i64, demand: Demand, others: &[Other]) -> f64 {
     (mine + spare).min(rate - taken).max(0.0)
 }
 
+/// This replica's shares of a page's rates, in the order of [`Ask::demands`], given the parts of the others.
+pub(super) fn allot_page(owner: i64, ask: &Ask, others: &[Vec<Other>; 2]) -> [Option<f64>; 2] {
+    let mut rates = [None; 2];
+    for ((demand, others), rate) in ask.demands.iter().zip(others).zip(&mut rates) {
+        *rate = demand.map(|demand| allot(owner, demand, others));
+    }
+    rates
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Replicas that ask in turn, each with what it wants; answers what each has after some rounds.
+    /// Replicas that ask in turn, each with what it wants; returns what each has after some rounds.
     fn settled(rate: f64, wanted: &[f64]) -> Vec<f64> {
         let mut granted = vec![0.0; wanted.len()];
         for round in 0..3 * wanted.len() {
