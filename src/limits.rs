@@ -156,6 +156,9 @@ pub const GRAPH_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const GRAPH_MEDIA_CALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes of a Graph answer that are read: a batch of 50 answers with headers is about 60 KiB.
 pub const GRAPH_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a start waits for Graph to tell the id of a page that was configured without one. After that the service
+/// takes calls, and refuses those for this page until it knows.
+pub const PAGE_ID_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often pages, callers, certificates and the secrets they name are read again. Mounted Kubernetes secrets change by
 /// symbolic link, which file notifications miss.
 pub const FILES_RELOAD_INTERVAL: Duration = Duration::from_secs(2);

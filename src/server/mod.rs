@@ -1,12 +1,13 @@
 //! Puts the rooms together, serves, and shuts down in order.
 //!
 //! `listener` accepts connections, `connections` bounds them, `connection` serves one, `tls` reads certificates, `admin` answers Prometheus and
-//! probes, `drain` ends it all.
+//! probes, `identity` learns whose the token is, `drain` ends it all.
 
 mod admin;
 mod connection;
 mod connections;
 mod drain;
+mod identity;
 mod listener;
 mod tls;
 
@@ -18,6 +19,7 @@ use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::service::Routes;
 
 use crate::api::auth::{Auth, CallerLimits, Credentials};
@@ -34,7 +36,7 @@ use crate::config::ServeOptions;
 use crate::dispatch::Dispatcher;
 use crate::graph::client::Client;
 use crate::ledger::Ledger;
-use crate::limits::GRPC_MESSAGE_BYTES_MAX;
+use crate::limits::{GRPC_MESSAGE_BYTES_MAX, PAGE_ID_TIMEOUT};
 use crate::pages::Pages;
 use crate::supervised::Lifeline;
 use crate::telemetry::metrics::Metrics;
@@ -42,6 +44,7 @@ use crate::telemetry::metrics::Metrics;
 use admin::Admin;
 use connection::Port;
 use drain::Running;
+use identity::Identity;
 use listener::Listening;
 use tls::Tls;
 
@@ -132,6 +135,11 @@ impl Server {
         self.tls.clone().map(|tls| background.spawn(tls.watch()));
         let health = Health::default();
         background.spawn(follow_readiness(health.clone(), self.ledger.readiness()));
+        let (pages, graph, ledger) = (self.pages.clone(), self.graph.clone(), self.ledger.clone());
+        let identity = Identity { pages, graph, ledger };
+        // Who calls at once finds the page; a Graph that is away is waited for no longer than that.
+        let wait = timeout(PAGE_ID_TIMEOUT, identity.learn()).await.unwrap_or_default();
+        background.spawn(identity.keep_learning(wait));
         let (ledger, of_ledger) = (self.ledger.clone(), lifeline.clone());
         background.spawn(async move {
             ledger.ended().await;
