@@ -17,7 +17,7 @@
 //! Around them:
 //!
 //! * [`config`], [`pages`], [`callers`] read the configuration, [`watched`] what changes of it; [`server`] puts the rooms
-//!   together and serves connections.
+//!   together and serves connections; [`supervised`] tells when a part has died.
 //! * [`telemetry`] tells what happens: logs, metrics, spans.
 //! * [`sandbox`] is a fake Graph, written from Meta's rules and not from our translation.
 //! * [`cli`] holds the commands.
@@ -37,6 +37,7 @@ pub mod sandbox;
 pub mod server;
 #[cfg(test)]
 mod simulation;
+pub mod supervised;
 pub mod telemetry;
 pub mod template;
 pub mod watched;

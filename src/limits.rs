@@ -47,20 +47,41 @@ pub const UNARY_REQUEST_BYTES_MAX: usize = UNARY_REQUEST_KIB_MAX * 1024;
 pub const REQUEST_BYTES_OF_EACH: usize = 16 * 1024;
 /// Bytes of larger requests that the calls of one caller may have here together: eight of the largest frames.
 pub const REQUEST_BYTES_OF_CALLER: usize = 32 * 1024 * 1024;
-/// Streams that one connection may have open.
-pub const CONNECTION_STREAMS_MAX: u32 = 100;
+/// Calls that one connection may have open: a client library has one connection, and calls that wait for Graph are many.
+pub const CONNECTION_STREAMS_MAX: u32 = 1024;
 /// Flow-control window of one stream, in bytes: about 6,500 items of 200 bytes a second at 50 ms round trip.
 pub const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 /// Flow-control window of one connection, in bytes. The HTTP/2 library ends a connection whose unread small
 /// frames pass half of it, counting 256 bytes for each. Twice what `CONNECTION_STREAMS_MAX` stalled streams of
-/// 40-byte items need: 2 * 100 * (64 KiB / 45) * (512 - 45) = 136 MB. A promise, not an allocation.
-pub const CONNECTION_WINDOW_BYTES: u32 = 160 * 1024 * 1024;
+/// 40-byte items need: 2 * 1024 * (64 KiB / 45) * (512 - 45) = 1.39 GB. A promise, not an allocation: what is unread is
+/// bounded by the streams that a caller may have, and by [`REQUEST_BYTES_OF_CALLER`].
+pub const CONNECTION_WINDOW_BYTES: u32 = 1400 * 1024 * 1024;
+/// Calls that a client may reset before the service has seen them; more end their connection. A client whose deadline
+/// passes resets many at once, but only those that were just begun count.
+pub const CONNECTION_PENDING_RESETS_MAX: usize = 100;
 
-/// Connections that one port serves at a time, at some tens of KiB each; more wait to be accepted.
+/// Connections that one port serves at a time, at some tens of KiB each. For one more, one that has no call goes.
 pub const CONNECTIONS_MAX: usize = 4096;
+/// Of these, the ones from one address. Many callers may share one: behind a proxy, or in tests.
+pub const CONNECTIONS_OF_PEER_MAX: usize = 3072;
+/// How long a connection may be open and have no call, if no caller ever made one over it.
+pub const CONNECTION_UNUSED_MAX: Duration = Duration::from_secs(10);
+/// How long a connection that is given up has to hear of it.
+pub const CONNECTION_GOAWAY_TIME: Duration = Duration::from_secs(1);
+/// Health checks, watches included, that one connection may have open: one for each name, twice.
+pub const CONNECTION_PROBES_MAX: usize = 8;
+/// Health watches that a port may have open: anybody may open them, and they last.
+pub const WATCHES_MAX: usize = 1000;
+/// How long the request of a health check may take to come in.
+pub const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a client may take from connecting to its first request: TLS handshake and HTTP/2 preface. Clients send both
 /// at once.
 pub const CONNECTION_OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a shutdown may wait for what was started unless configured otherwise: a little longer than any call to Graph
+/// takes, [`GRAPH_MEDIA_CALL_TIMEOUT`].
+pub const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(100);
+/// How long connections have after that to be told that the outcome of what is still being sent is unknown.
+pub const DRAIN_ANSWER_TIME: Duration = Duration::from_secs(2);
 /// How long to wait after a connection could not be accepted: usually file descriptors ran out.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long a shutdown waits for a collector to take what is left, of metrics and of traces each.
@@ -135,6 +156,9 @@ pub const GRAPH_CALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const GRAPH_MEDIA_CALL_TIMEOUT: Duration = Duration::from_secs(90);
 /// Bytes of a Graph answer that are read: a batch of 50 answers with headers is about 60 KiB.
 pub const GRAPH_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// How long a start waits for Graph to tell the id of a page that was configured without one. After that the service
+/// takes calls, and refuses those for this page until it knows.
+pub const PAGE_ID_TIMEOUT: Duration = Duration::from_secs(3);
 /// How often pages, callers, certificates and the secrets they name are read again. Mounted Kubernetes secrets change by
 /// symbolic link, which file notifications miss.
 pub const FILES_RELOAD_INTERVAL: Duration = Duration::from_secs(2);

@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::error::{Reason, SendError};
 use crate::limits::PAGE_ID_LENGTH_MAX;
 use crate::watched::{Watched, read_text};
 
@@ -25,8 +27,10 @@ pub const MEDIA_RATE_PER_SECOND_DEFAULT: u32 = 10;
 /// A Facebook page that this service sends for.
 #[derive(Clone, Debug)]
 pub struct Page {
-    /// Graph's id of the page, or [`PAGE_ID_ME`].
+    /// Graph's id of the page; [`PAGE_ID_ME`] until it is known.
     pub id: String,
+    /// It was configured as [`PAGE_ID_ME`].
+    pub is_me: bool,
     /// For people.
     pub title: String,
     /// For people.
@@ -66,7 +70,20 @@ pub enum Source {
 
 /// The pages as they are at the moment.
 #[derive(Debug)]
-pub struct Pages(Arc<Watched<Source, Loaded>>);
+pub struct Pages {
+    loaded: Arc<Watched<Source, Loaded>>,
+    /// What is known of the page that was configured as [`PAGE_ID_ME`].
+    me: Mutex<Me>,
+}
+
+/// The page that was configured as [`PAGE_ID_ME`], which everything else knows by its real id.
+#[derive(Debug, Default)]
+struct Me {
+    /// The page as it was configured, and with its real id.
+    known: Option<(Arc<Page>, Arc<Page>)>,
+    /// Why its id is not known.
+    error: Option<SendError>,
+}
 
 #[derive(Debug)]
 struct Loaded {
@@ -104,22 +121,77 @@ impl Pages {
     /// # Errors
     /// Names the first thing that is wrong: an unreadable file, a missing or empty token, a duplicate id.
     pub fn load(source: Source) -> anyhow::Result<Arc<Self>> {
-        Ok(Arc::new(Self(Arc::new(Watched::load("pages", source, Loaded::read)?))))
+        let loaded = Arc::new(Watched::load("pages", source, Loaded::read)?);
+        Ok(Arc::new(Self { loaded, me: Mutex::default() }))
     }
 
-    /// The page with this id.
+    /// The page with this id. [`PAGE_ID_ME`] finds the page that was configured so, with its real id once that is known.
     pub fn get(&self, id: &str) -> Option<Arc<Page>> {
-        self.0.get().by_id.get(id).cloned()
+        let loaded = self.loaded.get();
+        match loaded.by_id.get(id) {
+            Some(page) if !page.is_me => Some(page.clone()),
+            Some(me) => Some(self.by_its_id(me)),
+            None => {
+                let me = self.by_its_id(loaded.by_id.get(PAGE_ID_ME)?);
+                (me.id == id).then_some(me)
+            }
+        }
     }
 
     /// All pages, in the order of the configuration.
     pub fn list(&self) -> Vec<Arc<Page>> {
-        self.0.get().pages.clone()
+        let pages = self.loaded.get().pages.clone();
+        pages.into_iter().map(|page| if page.is_me { self.by_its_id(&page) } else { page }).collect()
+    }
+
+    /// The page whose real id is not known, if there is one: nothing may be sent for it before [`Self::learn`].
+    pub fn nameless(&self) -> Option<Arc<Page>> {
+        self.get(PAGE_ID_ME).filter(|page| page.id == PAGE_ID_ME)
+    }
+
+    /// This is the real id of a page that had none.
+    pub fn learn(&self, nameless: &Arc<Page>, id: &str) {
+        let known = Arc::new(Page { id: id.to_owned(), ..nameless.as_ref().clone() });
+        *self.me() = Me { known: Some((nameless.clone(), known)), error: None };
+    }
+
+    /// The real id cannot be learnt for now, because of this.
+    pub fn note_nameless(&self, error: SendError) {
+        self.me().error = Some(error);
+    }
+
+    /// Why nothing can be sent for a page whose real id is not known.
+    pub fn nameless_error(&self) -> SendError {
+        let unknown = || SendError::new(Reason::GraphUnavailable, "graph has not told the page's id yet");
+        SendError {
+            retry_after: Some(Duration::from_secs(1)),
+            ..self.me().error.clone().unwrap_or_else(unknown)
+        }
+    }
+
+    /// The page that is configured as [`PAGE_ID_ME`] with its real id, if that is known of its token.
+    fn by_its_id(&self, configured: &Arc<Page>) -> Arc<Page> {
+        let mut me = self.me();
+        match &me.known {
+            Some((of, known)) if Arc::ptr_eq(of, configured) => known.clone(),
+            Some((of, known)) if of.token_digest() == configured.token_digest() => {
+                // Something else of it was changed.
+                let known = Arc::new(Page { id: known.id.clone(), ..configured.as_ref().clone() });
+                me.known = Some((configured.clone(), known.clone()));
+                known
+            }
+            // Another token may be another page's.
+            Some(_) | None => configured.clone(),
+        }
+    }
+
+    fn me(&self) -> MutexGuard<'_, Me> {
+        self.me.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes the file and the secrets that it names over when they change. Never returns.
     pub async fn watch(self: Arc<Self>) {
-        self.0.clone().watch().await;
+        self.loaded.clone().watch().await;
     }
 }
 
@@ -136,6 +208,7 @@ impl Page {
     ) -> anyhow::Result<Self> {
         let page = Self {
             id: id.to_owned(),
+            is_me: id == PAGE_ID_ME,
             title: String::new(),
             notes: String::new(),
             access_token: checked_secret(access_token.expose_secret()).context("PAGE_ACCESS_TOKEN")?,
@@ -163,6 +236,7 @@ impl Page {
             }
         };
         let page = Self {
+            is_me: entry.id == PAGE_ID_ME,
             id: entry.id,
             title: entry.title,
             notes: entry.notes,
@@ -260,5 +334,37 @@ impl Page {
     /// A page for tests.
     pub(crate) fn sample(id: &str) -> Self {
         Self::single(id, "token".into(), None, GRAPH_VERSION_DEFAULT).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rotated(page: &Page) -> Arc<Loaded> {
+        Arc::new(Loaded::new(vec![Page { access_token: "another".into(), ..page.clone() }]).unwrap())
+    }
+
+    #[test]
+    fn the_page_me_is_known_by_its_real_id_as_long_as_its_token_is_the_same() {
+        let pages = Pages::load(Source::Single(Box::new(Page::sample(PAGE_ID_ME)))).unwrap();
+        let nameless = pages.nameless().unwrap();
+        assert!(pages.get("7").is_none());
+        assert_eq!(pages.nameless_error().reason, Reason::GraphUnavailable);
+        pages.note_nameless(SendError::new(Reason::PageTokenInvalid, "x"));
+        assert_eq!(pages.nameless_error().reason, Reason::PageTokenInvalid);
+        pages.learn(&nameless, "7");
+        assert!(pages.nameless().is_none());
+        let ids = |pages: &Pages| ["me", "7", "8"].map(|id| pages.get(id).map(|page| page.id.clone()));
+        assert_eq!(ids(&pages), [Some("7".to_owned()), Some("7".to_owned()), None]);
+        assert_eq!(pages.list()[0].id, "7");
+        // Read again, with another title.
+        let renamed = Page { title: "Shop".into(), ..nameless.as_ref().clone() };
+        pages.loaded.replace(Arc::new(Loaded::new(vec![renamed]).unwrap()));
+        let page = pages.get("7").unwrap();
+        assert_eq!((page.id.as_str(), page.title.as_str()), ("7", "Shop"));
+        pages.loaded.replace(rotated(&nameless));
+        assert_eq!(ids(&pages), [Some("me".to_owned()), None, None]);
+        assert!(pages.nameless().is_some());
     }
 }

@@ -44,6 +44,12 @@ where
         self.current.load()
     }
 
+    /// Takes a value over.
+    #[cfg(test)]
+    pub(crate) fn replace(&self, value: Arc<T>) {
+        self.current.store(value);
+    }
+
     /// Reads the files again and again, and takes the value over when they have changed. Files that cannot be used
     /// leave the value as it is. Never returns.
     pub async fn watch(self: Arc<Self>) {

@@ -11,7 +11,7 @@ use super::heavy::HeavyTurn;
 use super::intake::{ByteBudget, over_limit};
 use crate::callers::{Callers, Scope};
 use crate::error::{Reason, SendError};
-use crate::pages::{Page, Pages};
+use crate::pages::{PAGE_ID_ME, Page, Pages};
 
 /// How callers prove who they are.
 #[derive(Debug)]
@@ -141,16 +141,22 @@ impl Principal {
     ///
     /// # Errors
     /// [`Reason::PermissionDenied`] if the page is outside the caller's scope, whether it exists or not;
-    /// [`Reason::PageNotFound`].
+    /// [`Reason::PageNotFound`]; why its real id is not known, if it is not.
     pub(super) fn page(&self, pages: &Pages, page_id: &str) -> Result<Arc<Page>, SendError> {
+        let page = self.any_page(pages, page_id)?;
+        if page.id == PAGE_ID_ME { Err(pages.nameless_error()) } else { Ok(page) }
+    }
+
+    fn any_page(&self, pages: &Pages, page_id: &str) -> Result<Arc<Page>, SendError> {
         if !page_id.is_empty() {
-            if !self.may_use(page_id) {
+            let page = pages.get(page_id);
+            if !page.as_deref().map_or_else(|| self.scope.allows(page_id), |page| self.may_use(page)) {
                 tracing::info!(caller = %self.name, "a call for a page outside of the caller's scope is refused");
                 let message =
                     "this caller may not use the page with this page_id: list the pages that it may use";
                 return Err(SendError::new(Reason::PermissionDenied, message));
             }
-            return pages.get(page_id).ok_or_else(|| {
+            return page.ok_or_else(|| {
                 let message = "no page with this page_id is configured: list the pages to see their ids";
                 SendError::new(Reason::PageNotFound, message)
             });
@@ -167,12 +173,12 @@ impl Principal {
     /// The pages that the caller may use, in the order of the configuration.
     pub(super) fn pages(&self, pages: &Pages) -> Vec<Arc<Page>> {
         let mut pages = pages.list();
-        pages.retain(|page| self.may_use(&page.id));
+        pages.retain(|page| self.may_use(page));
         pages
     }
 
-    fn may_use(&self, page_id: &str) -> bool {
-        self.scope.allows(page_id)
+    fn may_use(&self, page: &Page) -> bool {
+        self.scope.allows(&page.id) || (page.is_me && self.scope.allows(PAGE_ID_ME))
     }
 
     /// Room for one unary call, held until the permit is dropped.

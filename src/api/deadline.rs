@@ -7,13 +7,17 @@ use tonic::Request;
 
 use crate::limits::{UNARY_DEADLINE_DEFAULT, UNARY_DEADLINE_MAX};
 
-/// How long before its deadline a call is answered at most, so that its caller gets the answer.
-const MARGIN_MAX: Duration = Duration::from_millis(100);
+/// The share of its time that a call leaves to the way back, so that its caller gets the answer: one in so many. The
+/// caller's clock began to run before ours, and either machine may be busy.
+const ANSWER_SHARE: u32 = 10;
+/// As long as that way may reasonably take.
+const ANSWER_MARGIN_MAX: Duration = Duration::from_secs(2);
 
 /// When a call must have been answered.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline {
     at: Instant,
+    /// How long before that the caller is answered.
     margin: Duration,
 }
 
@@ -21,7 +25,7 @@ impl Deadline {
     /// The deadline that the caller set, within the limits.
     pub(super) fn of_headers(headers: &HeaderMap) -> Self {
         let timeout = timeout(headers).unwrap_or(UNARY_DEADLINE_DEFAULT).min(UNARY_DEADLINE_MAX);
-        Self { at: Instant::now() + timeout, margin: (timeout / 20).min(MARGIN_MAX) }
+        Self { at: Instant::now() + timeout, margin: (timeout / ANSWER_SHARE).min(ANSWER_MARGIN_MAX) }
     }
 
     /// The deadline of a call, as the middleware left it.
@@ -29,15 +33,19 @@ impl Deadline {
         request.extensions().get().copied().unwrap_or_else(|| Self::of_headers(&HeaderMap::new()))
     }
 
-    /// A message that still waits is not sent after this.
+    /// A message that still waits is not sent after this. Earlier than [`of_answer`](Self::of_answer), so that what was
+    /// given up is told as that.
     pub(super) fn of_waiting(&self) -> Instant {
-        self.at.checked_sub(self.margin).unwrap_or(self.at)
+        self.before(self.margin + self.margin / 2)
     }
 
-    /// The caller is answered by this, even if its message is still being sent. Later than
-    /// [`of_waiting`](Self::of_waiting), so that what was given up is told as that.
+    /// The caller is answered by this, even if its message is still being sent.
     pub(super) fn of_answer(&self) -> Instant {
-        self.at.checked_sub(self.margin / 2).unwrap_or(self.at)
+        self.before(self.margin)
+    }
+
+    fn before(&self, margin: Duration) -> Instant {
+        self.at.checked_sub(margin).unwrap_or(self.at)
     }
 }
 
@@ -60,6 +68,18 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_caller_has_a_share_of_its_time_left_when_it_is_answered() {
+        // The caller's time, what is left at the answer, and what is left when waiting ends, in milliseconds.
+        for (timeout, answer, waiting) in [(100, 10, 15), (2000, 200, 300), (30_000, 2000, 3000)] {
+            let mut headers = HeaderMap::new();
+            headers.insert("grpc-timeout", format!("{timeout}m").parse().unwrap());
+            let deadline = Deadline::of_headers(&headers);
+            let left = |at: Instant| (deadline.at - at).as_millis();
+            assert_eq!((left(deadline.of_answer()), left(deadline.of_waiting())), (answer, waiting));
+        }
+    }
 
     #[test]
     fn timeouts_are_read_and_bounded() {

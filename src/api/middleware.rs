@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Service;
@@ -12,15 +13,19 @@ use tonic::service::Routes;
 use tracing::Instrument;
 
 use super::auth::Auth;
+use super::connection::ConnectionUse;
 use super::deadline::Deadline;
-use super::intake::{BudgetedBody, Intake};
-use super::observed::Observer;
+use super::intake::{BudgetedBody, Intake, over_limit};
+use super::observed::{Held, Observer};
 use super::status;
 use crate::error::{Reason, SendError};
+use crate::limits::{PROBE_TIMEOUT, WATCHES_MAX};
 use crate::telemetry::metrics::Metrics;
 
 /// Services that anybody may ask: probes have no credentials.
 const OPEN_SERVICES: [&str; 1] = ["/grpc.health.v1.Health/"];
+/// The one that lasts.
+const WATCH_PATH: &str = "/grpc.health.v1.Health/Watch";
 /// The call that gets many messages.
 const BULK_PATH: &str = "/messenger.v1.MessengerService/SendBulkMessages";
 
@@ -30,35 +35,52 @@ pub struct Middleware {
     routes: Routes,
     auth: Arc<Auth>,
     observer: Arc<Observer>,
+    /// Room for health watches.
+    watches: Arc<Semaphore>,
 }
 
 impl Middleware {
     /// Puts itself before the services.
     pub fn new(routes: Routes, auth: Arc<Auth>, metrics: Metrics) -> Self {
-        Self { routes: routes.prepare(), auth, observer: Arc::new(Observer::new(metrics)) }
+        let observer = Arc::new(Observer::new(metrics));
+        Self { routes: routes.prepare(), auth, observer, watches: Arc::new(Semaphore::new(WATCHES_MAX)) }
     }
 
-    /// Answers a call. Never fails: errors are answers too.
+    /// Answers a call. Never fails: errors are answers too. The request may have a [`ConnectionUse`] as its extension.
     pub async fn call(&self, request: Request<Body>) -> Response<Body> {
         let call = self.observer.begin(&request, is_open(&request));
-        let answer = AssertUnwindSafe(self.admit(request)).catch_unwind().instrument(call.span()).await;
-        call.follow(match answer {
+        let mut held = Held::default();
+        let answer = AssertUnwindSafe(self.admit(request, &mut held));
+        let answer = answer.catch_unwind().instrument(call.span()).await;
+        let response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(status)) => status.into_http(),
             Err(_) => status::status(bug()).into_http(),
-        })
+        };
+        call.follow(response, held)
     }
 
-    async fn admit(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
+    async fn admit(&self, request: Request<Body>, held: &mut Held) -> Result<Response<Body>, Status> {
         let mut routes = self.routes.clone();
+        let connection = request.extensions().get::<Arc<ConnectionUse>>();
         if is_open(&request) {
-            return Ok(infallible(routes.call(request).await));
+            let too_many = || status::status(over_limit("too many health checks are under way"));
+            held.connection = connection.map(|of| of.begin_probe().ok_or_else(too_many)).transpose()?;
+            if request.uri().path() == WATCH_PATH {
+                held.permit = Some(self.watches.clone().try_acquire_owned().map_err(|_| too_many())?);
+            }
+            let answer = tokio::time::timeout(PROBE_TIMEOUT, routes.call(request)).await;
+            return answer.map(infallible).map_err(|_| status::deadline_exceeded());
         }
         let principal =
             self.auth.principal(request.headers(), request.extensions()).map_err(status::status)?;
-        let _permit = principal.begin_request().map_err(status::status)?;
+        held.connection = connection.map(ConnectionUse::begin_call);
+        let is_bulk = request.uri().path() == BULK_PATH;
+        if !is_bulk {
+            held.permit = Some(principal.begin_request().map_err(status::status)?);
+        }
         let deadline = Deadline::of_headers(request.headers());
-        let intake = if request.uri().path() == BULK_PATH { Intake::Stream } else { Intake::Unary };
+        let intake = if is_bulk { Intake::Stream } else { Intake::Unary };
         let bytes = principal.bytes();
         let mut request = request.map(|body| Body::new(BudgetedBody::new(body, intake, bytes)));
         request.extensions_mut().insert(principal);

@@ -3,11 +3,12 @@
 //! Every call passes [`middleware`], where [`auth`] tells who makes it, `deadline` until when, and `observed` tells
 //! metrics and traces of it.
 //! [`service`] answers the calls, `unary` reads those of one message, [`raw`] and [`heavy`] let whoever has the time do it, [`bulk`] runs the stream, [`context`] is what both share, [`convert`] turns protobuf into messages that may be
-//! sent, [`fingerprint`] tells a request from another one with the same id, `intake` bounds what is not decoded yet, `record` reads what is on record of a
+//! sent, [`fingerprint`] tells a request from another one with the same id, [`connection`] tells what one is used for, `intake` bounds what is not decoded yet, `record` reads what is on record of a
 //! bulk, [`status`] turns outcomes into gRPC, [`health`] tells whether the service is alive and ready.
 
 pub mod auth;
 pub mod bulk;
+pub mod connection;
 pub mod context;
 pub mod convert;
 mod deadline;

@@ -10,11 +10,13 @@ use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use prost::Message;
 use prost_types::FileDescriptorSet;
+use tokio::sync::OwnedSemaphorePermit;
 use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::Bytes;
 use tracing::Span;
 
+use super::connection::ActiveCall;
 use super::pb;
 use super::status::{self, CallCode};
 use crate::error::Outcome;
@@ -39,6 +41,17 @@ pub(super) struct ObservedCall {
     /// Not known as long as the answer is not at its end.
     code: Option<CallCode>,
     span: Span,
+    /// What the call holds until its end.
+    held: Held,
+}
+
+/// What a call holds until the last byte of its answer.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// Of its connection.
+    pub(super) connection: Option<ActiveCall>,
+    /// Of what its caller, or all that check health, may have under way.
+    pub(super) permit: Option<OwnedSemaphorePermit>,
 }
 
 /// A message whose caller waits for its outcome, and may leave before that.
@@ -84,6 +97,7 @@ impl Observer {
             began: Instant::now(),
             code: None,
             span,
+            held: Held::default(),
         }
     }
 }
@@ -94,11 +108,9 @@ impl ObservedCall {
         self.span.clone()
     }
 
-    /// Follows the answer to its end.
-    pub(super) fn follow(mut self, response: Response<Body>) -> Response<Body> {
-        if self.span.is_disabled() && !self.metrics.are_told() {
-            return response;
-        }
+    /// Follows the answer to its end, and holds this until then.
+    pub(super) fn follow(mut self, response: Response<Body>, held: Held) -> Response<Body> {
+        self.held = held;
         self.note(response.headers());
         response.map(|body| Body::new(ObservedBody { body, call: self }))
     }

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::shutdown;
 use crate::config::ServeOptions;
@@ -35,7 +36,8 @@ Examples:
     key_sha256 = \"...\"
     pages = [\"106540452240\"]
 
-SIGTERM or Ctrl-C drains: what was started is finished. A second signal ends the process at once.";
+SIGTERM or Ctrl-C drains: what was started is finished. A second signal ends the process at once. SIGHUP, SIGUSR1 and
+SIGUSR2 are ignored: files that change are read by themselves.";
 
 /// Runs the service until a signal ends it, and hands over the last spans then.
 ///
@@ -47,9 +49,33 @@ pub async fn serve(options: ServeOptions, traces: Traces) -> anyhow::Result<Exit
         tracing::debug!(files, "limit of open files");
     }
     let shutdown = shutdown::on_signal()?;
+    ignore_others()?;
     Server::bind(options).await?.serve(shutdown.cancelled_owned()).await?;
     traces.end().await;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Signals that would end the process at once mean nothing here, and that is said. A terminal that closes and a habit of
+/// reloading with SIGHUP end no service.
+fn ignore_others() -> anyhow::Result<()> {
+    let others = [
+        (
+            "SIGHUP",
+            SignalKind::hangup(),
+            "files of pages, callers and certificates are read again by themselves",
+        ),
+        ("SIGUSR1", SignalKind::user_defined1(), "it means nothing here"),
+        ("SIGUSR2", SignalKind::user_defined2(), "it means nothing here"),
+    ];
+    for (name, kind, why) in others {
+        let mut signals = signal(kind).context("cannot catch signals")?;
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                tracing::info!("{name} is ignored: {why}; SIGTERM ends the service");
+            }
+        });
+    }
+    Ok(())
 }
 
 /// Runs the sandbox until a signal ends it.

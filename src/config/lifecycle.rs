@@ -3,6 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::limits::DRAIN_TIMEOUT_DEFAULT;
+
+const DRAIN_TIMEOUT_DEFAULT_MS: u64 = DRAIN_TIMEOUT_DEFAULT.as_millis() as u64;
+
 /// Options about probes, connections and shutdown.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Probes, connections and shutdown")]
@@ -21,8 +25,9 @@ pub struct LifecycleOptions {
     #[arg(long, env = "CONNECTOR_DRAIN_DELAY_MS", default_value_t = 5000, value_name = "MS")]
     pub drain_delay_ms: u64,
 
-    /// How long a shutdown may wait after that for calls and streams to end
-    #[arg(long, env = "CONNECTOR_DRAIN_TIMEOUT_MS", default_value_t = 30_000, value_name = "MS")]
+    /// How long a shutdown may wait after that for calls and streams to end; what is still being sent then is told as
+    /// unknown. A media message takes up to 90 seconds
+    #[arg(long, env = "CONNECTOR_DRAIN_TIMEOUT_MS", default_value_t = DRAIN_TIMEOUT_DEFAULT_MS, value_name = "MS")]
     pub drain_timeout_ms: u64,
 }
 

@@ -1,6 +1,7 @@
 //! The end of a service, in order, and within bounds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -11,6 +12,7 @@ use crate::api::health::Health;
 use crate::config::LifecycleOptions;
 use crate::dispatch::Dispatcher;
 use crate::ledger::Ledger;
+use crate::limits::DRAIN_ANSWER_TIME;
 use crate::telemetry::metrics::Metrics;
 
 /// A service that runs.
@@ -38,7 +40,8 @@ impl Running {
         self.drain.began.cancel();
         self.health.close();
         let by = Instant::now() + options.drain_timeout();
-        self.main.close(by).await;
+        // What is still being sent then is told as unknown, before its connection is cut.
+        self.main.close(by, DRAIN_ANSWER_TIME, || self.drain.is_over.cancel()).await;
         // A message may outlive the stream and the connection that it came by.
         if timeout_at(by, self.dispatcher.finish()).await.is_err() {
             tracing::warn!("messages are still being sent: those with an id will be unknown");
@@ -46,7 +49,7 @@ impl Running {
         self.ledger.close().await;
         if let Some(probes) = self.probes {
             // Probes ask until the end, and are not waited for.
-            probes.close(Instant::now()).await;
+            probes.close(Instant::now(), Duration::ZERO, || {}).await;
         }
         self.admin.shutdown().await;
         self.metrics.end().await;

@@ -1,11 +1,13 @@
 //! Puts the rooms together, serves, and shuts down in order.
 //!
-//! `listener` accepts connections, `connection` serves one, `tls` reads certificates, `admin` answers Prometheus and
-//! probes, `drain` ends it all.
+//! `listener` accepts connections, `connections` bounds them, `connection` serves one, `tls` reads certificates, `admin` answers Prometheus and
+//! probes, `identity` learns whose the token is, `drain` ends it all.
 
 mod admin;
 mod connection;
+mod connections;
 mod drain;
+mod identity;
 mod listener;
 mod tls;
 
@@ -13,10 +15,11 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tonic::service::Routes;
 
 use crate::api::auth::{Auth, CallerLimits, Credentials};
@@ -33,13 +36,15 @@ use crate::config::ServeOptions;
 use crate::dispatch::Dispatcher;
 use crate::graph::client::Client;
 use crate::ledger::Ledger;
-use crate::limits::GRPC_MESSAGE_BYTES_MAX;
+use crate::limits::{GRPC_MESSAGE_BYTES_MAX, PAGE_ID_TIMEOUT};
 use crate::pages::Pages;
+use crate::supervised::Lifeline;
 use crate::telemetry::metrics::Metrics;
 
 use admin::Admin;
 use connection::Port;
 use drain::Running;
+use identity::Identity;
 use listener::Listening;
 use tls::Tls;
 
@@ -56,6 +61,8 @@ pub struct Server {
     graph: Arc<Client>,
     ledger: Ledger,
     metrics: Metrics,
+    /// What the service is told by if a part of it dies.
+    lifeline: Lifeline,
 }
 
 impl Server {
@@ -95,6 +102,7 @@ impl Server {
             graph,
             ledger,
             metrics,
+            lifeline: Lifeline::default(),
         })
     }
 
@@ -119,29 +127,40 @@ impl Server {
     /// Serves until `shutdown` completes, then finishes what was started, for at most the drain timeout.
     ///
     /// # Errors
-    /// If the service cannot be put together, or the ledger has ended by a bug.
+    /// If the service cannot be put together, or a part of it has died. What is left is drained then too.
     pub async fn serve(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let mut background = JoinSet::new();
+        let (mut background, lifeline) = (JoinSet::new(), self.lifeline.clone());
         background.spawn(self.pages.clone().watch());
         self.callers.clone().map(|callers| background.spawn(callers.watch()));
         self.tls.clone().map(|tls| background.spawn(tls.watch()));
         let health = Health::default();
         background.spawn(follow_readiness(health.clone(), self.ledger.readiness()));
+        let (pages, graph, ledger) = (self.pages.clone(), self.graph.clone(), self.ledger.clone());
+        let identity = Identity { pages, graph, ledger };
+        // Who calls at once finds the page; a Graph that is away is waited for no longer than that.
+        let wait = timeout(PAGE_ID_TIMEOUT, identity.learn()).await.unwrap_or_default();
+        background.spawn(identity.keep_learning(wait));
+        let (ledger, of_ledger) = (self.ledger.clone(), lifeline.clone());
+        background.spawn(async move {
+            ledger.ended().await;
+            of_ledger.report("the ledger's writer");
+        });
         let lifecycle = self.options.lifecycle.clone();
-        let ledger = self.ledger.clone();
         let running = self.start(health)?;
-        let is_broken = tokio::select! {
-            () = shutdown => false,
-            () = ledger.ended() => true,
+        let dead = tokio::select! {
+            () = shutdown => None,
+            name = lifeline.broken() => Some(name),
         };
+        if let Some(name) = dead {
+            tracing::error!("{name} has died by a bug: the service ends");
+        }
         // So that nothing says that it is ready any more.
         background.shutdown().await;
         running.drain(&lifecycle).await;
-        anyhow::ensure!(
-            !is_broken,
-            "the ledger has stopped by a bug, which the log tells: start the service again"
-        );
-        Ok(())
+        match dead {
+            None => Ok(()),
+            Some(name) => bail!("{name} has died by a bug: the log above tells more"),
+        }
     }
 
     /// Takes connections from now on.
@@ -230,5 +249,31 @@ async fn follow_readiness(health: Health, mut ledger: watch::Receiver<bool>) {
         if ledger.changed().await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        serve: ServeOptions,
+    }
+
+    #[tokio::test]
+    async fn a_service_whose_ledger_has_died_ends_with_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = format!("sqlite://{}", folder.path().join("ledger.db").display());
+        let arguments =
+            ["test", "--listen", "127.0.0.1:0", "--admin-listen", "none", "--drain-delay-ms", "0"];
+        let arguments = arguments.into_iter().chain(["--page-access-token", "t", "--ledger", &ledger]);
+        let server = Server::bind(Arguments::parse_from(arguments).serve).await.unwrap();
+        server.ledger.close().await;
+        let error = server.serve(std::future::pending()).await.unwrap_err();
+        assert!(error.to_string().contains("the ledger's writer has died"), "{error}");
     }
 }

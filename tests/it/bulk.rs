@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use messenger_connector::api::pb;
+use messenger_connector::limits::ITEMS_PER_FRAME_MAX;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
@@ -90,6 +91,11 @@ async fn a_broken_protocol_ends_the_stream_with_its_reason() {
             "a frame must be start or items",
         ),
         (
+            vec![start_frame("x"), items_frame(vec![pb::BulkItem::default(); ITEMS_PER_FRAME_MAX + 1])],
+            Code::InvalidArgument,
+            "a frame must not hold more than 50000 items: put some hundred into each",
+        ),
+        (
             vec![unknown_page],
             Code::NotFound,
             "no page with this page_id is configured: list the pages to see their ids",
@@ -121,6 +127,34 @@ async fn the_same_item_id_is_sent_once_and_answered_each_time() {
     assert_eq!(receipts.len(), 3);
     assert!(receipts.iter().all(|message_id| *message_id == receipts[0]), "{receipts:?}");
     assert_eq!(stack.sandbox("/sandbox/state").await["delivered"], 2);
+}
+
+#[tokio::test]
+async fn another_message_under_an_id_in_flight_is_refused_and_sends_nothing() {
+    let stack = harness::start().await;
+    // The second one comes while the first one is being sent, the last one when it has been.
+    let items = vec![item("a", "slow-300.1"), item("a", "2"), item("a", "slow-300.1")];
+    let (frames, requests) = tokio::sync::mpsc::channel(2);
+    frames.send(start_frame("x")).await.unwrap();
+    frames.send(items_frame(items)).await.unwrap();
+    let mut client = stack.client.clone();
+    let mut answers = client.send_bulk_messages(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    let (mut reasons, mut frames) = (Vec::new(), Some(frames));
+    while let Some(answer) = answers.message().await.unwrap() {
+        let Some(pb::send_bulk_messages_response::Frame::Results(results)) = answer.frame else { continue };
+        reasons.extend(results.results.into_iter().map(|result| match result.outcome.unwrap() {
+            pb::item_result::Outcome::Receipt(_) => None,
+            pb::item_result::Outcome::Error(error) => Some((result.state, error.reason())),
+        }));
+        if reasons.len() == 3
+            && let Some(frames) = frames.take()
+        {
+            frames.send(items_frame(vec![item("a", "2")])).await.unwrap();
+        }
+    }
+    let reused = Some((pb::ItemState::Rejected.into(), pb::ErrorReason::RequestIdReused));
+    assert_eq!(reasons, [reused, None, None, reused]);
+    assert_eq!(stack.bodies().await.len(), 1);
 }
 
 #[tokio::test]

@@ -117,8 +117,8 @@ async fn streams_watchers_and_silent_connections_do_not_hold_it() {
     assert_eq!((end.code(), send_error(&end).reason()), (Code::Unavailable, pb::ErrorReason::Draining));
     assert!(end.get_details_retry_info().is_some());
     in_time(&mut stack.served).await.unwrap().unwrap();
-    // Far from the drain timeout of 30 seconds.
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    // Far from the drain timeout of 100 seconds.
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     for mut watch in watches {
         while watch.message().await.unwrap().is_some() {}
     }
@@ -136,7 +136,68 @@ async fn a_client_that_never_answers_is_cut() {
     stack.shutdown.cancel();
     let started = Instant::now();
     in_time(&mut stack.served).await.unwrap().unwrap();
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+}
+
+#[tokio::test]
+async fn what_is_still_being_sent_at_the_end_is_told_as_unknown_before_connections_are_cut() {
+    let mut stack = harness::start_with(&["--page-access-token", "t", "--drain-timeout-ms", "300"]).await;
+    let mut client = stack.client.clone();
+    let unary = tokio::spawn(async move { client.send_text_message(text_request("stall.1", "x")).await });
+    // Graph never answers these.
+    let items = vec![item("a", "stall.2"), item("a", "stall.2"), item("b", "stall.3")];
+    let (_frames, mut answers) = open_bulk(&stack, start_frame("x"), items).await;
+    let mut client = stack.client.clone();
+    in_time(async {
+        while client.list_pages(pb::ListPagesRequest {}).await.unwrap().into_inner().pages[0].in_flight < 3 {}
+    })
+    .await;
+    stack.shutdown.cancel();
+    let status = in_time(unary).await.unwrap().unwrap_err();
+    let error = send_error(&status);
+    assert_eq!((status.code(), error.reason()), (Code::Unknown, pb::ErrorReason::OutcomeUnknown));
+    let mut states = Vec::new();
+    let end = loop {
+        use pb::send_bulk_messages_response::Frame;
+        match in_time(answers.message()).await {
+            Ok(Some(response)) => match response.frame.unwrap() {
+                Frame::Results(results) => states.extend(results.results.iter().map(pb::ItemResult::state)),
+                Frame::Accepted(_) => {}
+                Frame::Summary(_) => panic!("not a whole bulk"),
+            },
+            Ok(None) => panic!("ended as if it was complete"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(states, [ItemState::Unknown; 3]);
+    assert_eq!((end.code(), send_error(&end).reason()), (Code::Unavailable, pb::ErrorReason::Draining));
+    in_time(&mut stack.served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_without_a_start_does_not_hold_it() {
+    let mut stack = harness::start().await;
+    let (_frames, requests) = mpsc::channel(2);
+    let mut client = stack.client.clone();
+    let mut answers = client.send_bulk_messages(ReceiverStream::new(requests)).await.unwrap().into_inner();
+    stack.shutdown.cancel();
+    let end = in_time(answers.message()).await.unwrap_err();
+    assert_eq!(send_error(&end).reason(), pb::ErrorReason::Draining);
+    in_time(&mut stack.served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn other_signals_are_ignored_and_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = format!("sqlite://{}", folder.path().join("ledger.db").display());
+    let (sandbox_url, _stop) = start_sandbox(0).await;
+    let mut service = Service::start_with(&ledger, &sandbox_url, &["--drain-delay-ms", "0"]).await;
+    for name in ["HUP", "USR1", "USR2"] {
+        service.signal(name);
+        in_time(service.wait_for(&format!("SIG{name} is ignored"))).await;
+    }
+    service.signal("TERM");
+    assert_eq!(in_time(service.child.wait()).await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
@@ -169,7 +230,7 @@ async fn sigterm_under_a_bulk_of_20000_items_loses_none() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = format!("sqlite://{}", folder.path().join("ledger.db").display());
     let (sandbox_url, _stop) = start_sandbox(20).await;
-    let no_limit = ["--rate-per-second", "0", "--drain-delay-ms", "100", "--drain-timeout-ms", "10000"];
+    let no_limit = ["--rate-per-second", "0", "--drain-delay-ms", "100", "--drain-timeout-ms", "60000"];
     let mut service = Service::start_with(&ledger, &sandbox_url, &no_limit).await;
     let items = (0..20_000).map(|n| {
         let item_id = format!("drain-{n}");
@@ -189,7 +250,7 @@ async fn sigterm_under_a_bulk_of_20000_items_loses_none() {
     address.send_replace(None);
     let (took, told) = (signalled.elapsed(), account.told().len());
     assert_eq!(status.code(), Some(0));
-    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert!(took < Duration::from_secs(30), "{took:?}");
     assert!(told < 20_000, "in the middle of the bulk");
 
     let service = Service::start_with(&ledger, &sandbox_url, &no_limit).await;

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use http::Request;
 use http_body_util::StreamBody;
@@ -138,7 +139,7 @@ async fn unary_calls_that_stop_short_of_their_end_stay_small() {
     // Until nothing more is taken of them.
     let mut before = 0;
     loop {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         let now = written.load(Ordering::Relaxed);
         if now > SHORT_CALLS && now == before {
             break;
@@ -150,13 +151,23 @@ async fn unary_calls_that_stop_short_of_their_end_stay_small() {
 
 /// A text that takes nearly all the steps that one may.
 fn heavy_text() -> String {
-    format!("{{{{#repeat times={}}}}}{{{{/repeat}}}}hi", TEMPLATE_STEPS_MAX - 1000)
+    format!("{{{{#repeat times={}}}}}{{{{nobody.has.this}}}}{{{{/repeat}}}}hi", TEMPLATE_STEPS_MAX / 5)
+}
+
+/// How long some checks and sends take, one after the other.
+async fn rounds(service: &Service, when: &str) -> Duration {
+    let started = Instant::now();
+    for _ in 0..20 {
+        is_well(service, when).await;
+    }
+    started.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heavy_templates_of_one_caller_stop_nobody() {
     let folder = tempfile::tempdir().unwrap();
     let (service, _stop) = start(&folder).await;
+    let idle = rounds(&service, "alone").await;
     let channel = Channel::from_shared(service.address.clone()).unwrap();
     let mut greedy = Vec::new();
     for _ in 0..STREAMS {
@@ -170,9 +181,8 @@ async fn heavy_templates_of_one_caller_stop_nobody() {
         // Each of them is at work.
         in_time(answers.message()).await.unwrap().unwrap();
     }
-    for _ in 0..20 {
-        is_well(&service, "beside heavy templates").await;
-    }
+    let pressed = rounds(&service, "beside heavy templates").await;
+    assert!(pressed < 5 * idle + Duration::from_millis(500), "{pressed:?} beside them, {idle:?} before");
     // They get done, one after the other.
     let first: Result<_, Status> = in_time(greedy[0].message()).await;
     assert!(first.unwrap().is_some());

@@ -47,13 +47,31 @@ pub fn authorized(channel: Channel, authorization: Option<&str>) -> KeyedClient 
     MessengerServiceClient::new(InterceptedService::new(channel, authorization))
 }
 
-pub type BareClient =
-    MessengerServiceClient<hyper_util::client::legacy::Client<HttpConnector, tonic::body::Body>>;
+type BareHttp = hyper_util::client::legacy::Client<HttpConnector, tonic::body::Body>;
+pub type BareClient = MessengerServiceClient<BareHttp>;
+pub type BareKeyedClient = MessengerServiceClient<InterceptedService<BareHttp, Authorization>>;
 
 /// A client without a clock of its own, which moves to a new connection what it could not send over an old one.
 pub fn bare_client(stack: &Stack) -> BareClient {
-    let mut http = hyper_util::client::legacy::Client::builder(TokioExecutor::new());
-    MessengerServiceClient::with_origin(http.http2_only(true).build_http(), stack.address.parse().unwrap())
+    MessengerServiceClient::with_origin(bare_http(), stack.address.parse().unwrap())
+}
+
+fn bare_http() -> BareHttp {
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new()).http2_only(true).build_http()
+}
+
+/// A client without a clock of its own that shows a key.
+pub fn bare_keyed_client(address: &str, key: &str) -> BareKeyedClient {
+    let authorization = Authorization(Some(format!("Bearer {key}").parse().unwrap()));
+    let http = InterceptedService::new(bare_http(), authorization);
+    MessengerServiceClient::with_origin(http, address.parse().unwrap())
+}
+
+/// A request that the service answers within this time. Only a client without a clock of its own leaves that to it.
+pub fn timed<T>(request: T, timeout: &str) -> Request<T> {
+    let mut request = Request::new(request);
+    request.metadata_mut().insert("grpc-timeout", timeout.parse().unwrap());
+    request
 }
 
 /// A sandbox and a service, stopped when dropped.

@@ -25,7 +25,7 @@ use crate::random::Random;
 /// Most memory that the service may ever have resident.
 const MEMORY_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const SILENT_CONNECTIONS: usize = 1000;
-/// Bulk streams of the reader that never reads: all that one connection may have.
+/// Bulk streams of the reader that never reads: all that one caller may have.
 const UNREAD_STREAMS: usize = 100;
 /// Items of each of them, as many as a stream may hold, and of a frame.
 const UNREAD_ITEMS: usize = 5000;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use messenger_connector::api::pb::{self, ErrorReason, ItemState, page::State};
-use tonic::{Code, Request};
+use tonic::Code;
 
 use crate::harness::{self, Stack, item, items_frame, receipt, send_error, start_frame, text_request};
 
@@ -57,9 +57,8 @@ async fn a_throttled_page_waits_and_goes_on() {
 #[tokio::test]
 async fn patience_ends_with_the_deadline_and_says_when_to_come_back() {
     let stack = harness::start().await;
-    let mut request = Request::new(text_request("throttle-always", "x"));
-    request.set_timeout(Duration::from_secs(2));
-    let status = stack.client.clone().send_text_message(request).await.unwrap_err();
+    let request = harness::timed(text_request("throttle-always", "x"), "2S");
+    let status = harness::bare_client(&stack).send_text_message(request).await.unwrap_err();
     let error = send_error(&status);
     assert_eq!((status.code(), error.reason()), (Code::ResourceExhausted, ErrorReason::RateLimited));
     assert!(error.retryable && error.retry_after.is_some(), "{error:?}");

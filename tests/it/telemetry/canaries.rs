@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use messenger_connector::api::pb;
 use messenger_connector::callers::key_hash;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use super::collector::Collector;
 use super::echo::Echo;
 use super::process::Process;
 use crate::faults::{CALL_FAULTS, MESSAGE_FAULTS};
-use crate::harness::{self, KeyedClient, frame, items_frame, psid, start_sandbox, update, write};
+use crate::harness::{
+    self, BareKeyedClient, bare_keyed_client, frame, items_frame, psid, start_sandbox, timed, update, write,
+};
 
 const TOKEN: &str = "CanaryToken";
 const APP_SECRET: &str = "CanaryAppSecret";
@@ -46,9 +48,9 @@ async fn start(folder: &Path, collector: &str, graph_url: &str, page_count: usiz
     Process::start(folder, collector, graph_url, &more, &[("OTEL_EXPORTER_OTLP_HEADERS", &header)]).await
 }
 
-async fn client(process: &Process, key: &str) -> KeyedClient {
-    let channel = tonic::transport::Channel::from_shared(process.address.clone()).unwrap();
-    harness::keyed(channel.connect().await.unwrap(), Some(key))
+/// However busy the machine is, the service tells what became of a call, not the client's clock.
+fn client(process: &Process, key: &str) -> BareKeyedClient {
+    bare_keyed_client(&process.address, key)
 }
 
 fn text() -> pb::TextMessage {
@@ -80,12 +82,6 @@ fn text_request(page_id: usize, fault: &str) -> pb::SendTextMessageRequest {
     }
 }
 
-fn timed<T>(request: T) -> Request<T> {
-    let mut request = Request::new(request);
-    request.set_timeout(Duration::from_secs(2));
-    request
-}
-
 /// What our own part of an error says.
 fn errors_of(status: &Status) -> String {
     let error = harness::send_error(status);
@@ -93,9 +89,9 @@ fn errors_of(status: &Status) -> String {
 }
 
 /// Sends a text and a bulk to the recipients of one fault.
-async fn send(mut client: KeyedClient, page_id: usize, fault: &str) -> String {
+async fn send(mut client: BareKeyedClient, page_id: usize, fault: &str) -> String {
     let mut errors = String::new();
-    if let Err(status) = client.send_text_message(timed(text_request(page_id, fault))).await {
+    if let Err(status) = client.send_text_message(timed(text_request(page_id, fault), "2S")).await {
         errors += &errors_of(&status);
     }
     let start = frame(pb::BulkStart {
@@ -136,7 +132,7 @@ fn media(url: String) -> pb::MediaMessage {
 
 /// Sends the kinds of messages that are no texts: well to the last page, and wrongly.
 async fn send_other_kinds(process: &Process, page_id: usize) -> String {
-    let mut client = client(process, KEY).await;
+    let mut client = client(process, KEY);
     let (page_id, recipient, options) = (page_id.to_string(), Some(psid(RECIPIENT)), Some(update()));
     let mut errors = Vec::new();
     let button = format!(
@@ -182,8 +178,8 @@ async fn send_other_kinds(process: &Process, page_id: usize) -> String {
 
 /// Requests that are refused before anything is sent.
 async fn send_wrongly(process: &Process) -> String {
-    let mut client = client(process, KEY).await;
-    let mut stranger = self::client(process, WRONG_KEY).await;
+    let mut client = client(process, KEY);
+    let mut stranger = self::client(process, WRONG_KEY);
     let too_long = TEXT.repeat(1000);
     let no_template = pb::TextMessage { text: format!("{TEXT}{{{{#if {TEXT}"), extras: None };
     let extras = pb::MessageExtras { metadata: too_long.clone(), ..Default::default() };
@@ -199,7 +195,7 @@ async fn send_wrongly(process: &Process) -> String {
         pb::SendTextMessageRequest { request_id: "r-0".into(), ..text_request(1, "another") },
         pb::SendTextMessageRequest { page_id: RECIPIENT.into(), ..text_request(0, "x") },
     ] {
-        errors.extend(client.send_text_message(timed(request)).await.err());
+        errors.extend(client.send_text_message(timed(request, "2S")).await.err());
     }
     errors.iter().map(errors_of).collect()
 }
@@ -220,7 +216,7 @@ async fn no_fault_and_no_mistake_makes_the_service_tell_a_secret() {
     let folder = tempfile::tempdir().unwrap();
     let faults: Vec<_> = MESSAGE_FAULTS.iter().chain(CALL_FAULTS).map(|row| row.0).chain(["7"]).collect();
     let process = start(folder.path(), &collector_address, &sandbox_url, faults.len()).await;
-    let client = client(&process, KEY).await;
+    let client = client(&process, KEY);
     let sends = faults.iter().enumerate().map(|(page_id, fault)| send(client.clone(), page_id, fault));
     let errors = futures_util::future::join_all(sends).await.concat()
         + &send_wrongly(&process).await
@@ -249,7 +245,7 @@ async fn a_graph_that_quotes_everything_is_not_quoted() {
     let (graph, graph_url) = Echo::start().await;
     let folder = tempfile::tempdir().unwrap();
     let process = start(folder.path(), &collector_address, &graph_url, 1).await;
-    let errors = send(client(&process, KEY).await, 0, "x").await;
+    let errors = send(client(&process, KEY), 0, "x").await;
     let metrics = process.metrics().await;
     let log = process.end().await;
     let calls = graph.calls().concat();

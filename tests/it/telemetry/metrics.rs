@@ -105,9 +105,8 @@ async fn every_documented_metric_is_told_and_no_other() {
 #[tokio::test]
 async fn a_message_whose_caller_left_is_counted_as_that() {
     let stack = harness::start_with(&["--page-access-token", "t", "--admin-listen", "127.0.0.1:0"]).await;
-    let mut request = tonic::Request::new(text_request("stall.a", "x"));
-    request.set_timeout(std::time::Duration::from_millis(300));
-    stack.client.clone().send_text_message(request).await.unwrap_err();
+    let request = harness::timed(text_request("stall.a", "x"), "300m");
+    harness::bare_client(&stack).send_text_message(request).await.unwrap_err();
     let items = vec![item("a", "stall.b"), item("b", "stall.c")];
     let (frames, requests) = tokio::sync::mpsc::channel(2);
     for frame in [start_frame("x"), items_frame(items)] {
