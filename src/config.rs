@@ -102,6 +102,11 @@ pub struct ServeOptions {
           value_parser = clap::value_parser!(u16).range(1..=365))]
     pub ledger_retention_days: u16,
 
+    /// Take the ledger although its records are of a Graph at another address: say so if both addresses lead to the same
+    /// Graph, such as a proxy to it
+    #[arg(long, env = "CONNECTOR_LEDGER_ADOPT")]
+    pub ledger_adopt: bool,
+
     /// Who may call, and TLS.
     #[command(flatten)]
     pub security: SecurityOptions,
@@ -160,9 +165,13 @@ impl ServeOptions {
         security.callers.as_deref().map(load).transpose()
     }
 
-    /// How the ledger keeps time, and whom it tells of its writes.
+    /// How the ledger keeps time, which Graph its records are of, and whom it tells of its writes.
     pub fn ledger_options(&self, metrics: Metrics) -> ledger::Options {
         let retention = Duration::from_secs(u64::from(self.ledger_retention_days) * 24 * 60 * 60);
-        ledger::Options { retention, metrics, ..ledger::Options::default() }
+        let graph = url::Url::parse(&self.graph_url).ok();
+        let origin =
+            graph.and_then(|url| Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?)));
+        let adopts_origin = self.ledger_adopt;
+        ledger::Options { retention, origin, adopts_origin, metrics, ..ledger::Options::default() }
     }
 }

@@ -195,8 +195,17 @@ pub const TEMPLATE_VALUE_DEPTH_MAX: usize = 32;
 /// Values that one prefix of dotted names may come to, counting what is repeated in every object: ten fields
 /// of 30,000 entries. Without it a short request could ask for lists that fill the memory.
 pub const TEMPLATE_ALIGNED_VALUES_MAX: usize = 300_000;
-/// How long the ledger keeps an outcome unless configured otherwise, counted from its last claim.
+/// How long the ledger keeps an outcome unless configured otherwise, counted from its last claim,
+/// in time that a service had the ledger open.
 pub const LEDGER_RETENTION_DEFAULT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+/// Marks of time that the ledger keeps for one retention: it is precise to one 64th.
+pub const LEDGER_MARKS: u32 = 64;
+/// Difference between a wall clock and a steady one from which on the wall clock has jumped. NTP corrects less by slewing.
+pub const LEDGER_CLOCK_JUMP: Duration = Duration::from_secs(10);
+/// Records that a copy of a ledger takes at a time.
+pub const LEDGER_COPY_ROWS: u32 = 1000;
+/// How often a service looks whether its SQLite file is still where it was.
+pub const SQLITE_LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the ledger looks for records older than that.
 pub const LEDGER_SWEEP_INTERVAL: Duration = Duration::from_secs(60);
 /// Records that one step of a sweep looks at or removes: some milliseconds, so that claims hardly wait for it.
@@ -226,8 +235,17 @@ pub const SQLITE_BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 pub const POSTGRES_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait for Postgres to count or list the items of one bulk, and to migrate.
 pub const POSTGRES_READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// Connections of one replica to Postgres, beside the one that claims and settles.
-pub const POSTGRES_READ_CONNECTIONS_MAX: u32 = 3;
+/// Connections of one replica to Postgres for reads that may take long. Beside them it has two that claim and settle, and one
+/// each for its lease and its shares.
+pub const POSTGRES_READ_CONNECTIONS_MAX: u32 = 2;
+/// Connections for short reads, which bulk streams wait for.
+pub const POSTGRES_FIND_CONNECTIONS_MAX: u32 = 2;
+/// How often a write is tried that replicas kept each other from doing.
+pub const POSTGRES_CONFLICTS_MAX: u32 = 5;
+/// Groups of pages whose shares are given at the same time.
+pub const SHARE_GROUPS: u8 = 16;
+/// Reads of whole bulks that one process makes at a time.
+pub const LEDGER_READS_MAX: usize = 2;
 
 /// Results of one page of ListBulkResults unless the request says otherwise.
 pub const RESULTS_PAGE_DEFAULT: u32 = 100;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
-use messenger_connector::cli::{bulk, check, demo, healthcheck, key, send, serve};
+use messenger_connector::cli::{bulk, check, demo, healthcheck, key, ledger, send, serve};
 use messenger_connector::config::ServeOptions;
 use messenger_connector::sandbox;
 use messenger_connector::telemetry::traces::Traces;
@@ -54,6 +54,9 @@ enum Command {
     /// Make a key for a caller of the service
     #[command(after_help = key::EXAMPLES)]
     Key(key::Options),
+    /// Copy a ledger, such as from a file to a database
+    #[command(after_help = ledger::EXAMPLES)]
+    Ledger(ledger::Options),
     /// Ask a service for its health
     #[command(after_help = healthcheck::EXAMPLES)]
     Healthcheck(healthcheck::Options),
@@ -87,6 +90,7 @@ async fn run(cli: Cli, has_log_filter: bool) -> anyhow::Result<ExitCode> {
         | Command::Bulk(_)
         | Command::Check(_)
         | Command::Key(_)
+        | Command::Ledger(_)
         | Command::Healthcheck(_) => (LogsTo::Error, Traces::default()),
     };
     if !has_log_filter && to == LogsTo::Error {
@@ -102,6 +106,7 @@ async fn run(cli: Cli, has_log_filter: bool) -> anyhow::Result<ExitCode> {
         Command::Bulk(options) => bulk::run(options).await,
         Command::Check(options) => check::run(options).await,
         Command::Key(options) => key::run(&options),
+        Command::Ledger(options) => ledger::run(options).await,
         Command::Healthcheck(options) => healthcheck::run(options).await,
     }
 }

@@ -19,8 +19,13 @@ use clap::{Parser, ValueEnum};
 mod audience;
 mod baseline;
 mod bulk;
+// The tests' certificates, which panic if one cannot be made.
+#[path = "../../tests/it/certificates.rs"]
+#[allow(dead_code, unreachable_pub, clippy::unwrap_used)]
+mod certificates;
 mod deliveries;
 mod growth;
+mod http2;
 mod kinds;
 mod latency;
 mod meter;
@@ -71,6 +76,8 @@ enum Part {
     Growth,
     /// A bulk to a Graph that takes 100 ms for every call
     UpstreamLatency,
+    /// Many callers, to a Graph over TLS that speaks HTTP/2, and to one that speaks HTTP/1.1
+    Http2,
     /// What the service adds to one call
     Overhead,
     /// Unary sends while a bulk saturates the page
@@ -114,6 +121,7 @@ async fn main() -> anyhow::Result<ExitCode> {
             Part::Throughput => kinds::measure(scale).await?,
             Part::Growth => growth::measure(scale).await?,
             Part::UpstreamLatency => overhead::measure_upstream_latency(scale).await?,
+            Part::Http2 => http2::measure(scale).await?,
             Part::Overhead => overhead::measure_unary(scale).await?,
             Part::Priority => priority::measure(scale).await?,
             Part::Pace => pace::measure(scale).await?,

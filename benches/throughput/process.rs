@@ -12,6 +12,8 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tonic::transport::{Channel, Endpoint};
 
+use crate::certificates::{Files, shown};
+
 /// The release build of the command.
 const BINARY: &str = env!("CARGO_BIN_EXE_messenger-connector");
 /// Where the pages have their token from.
@@ -135,11 +137,22 @@ pub(crate) struct Setup {
     pub(crate) pages: usize,
     /// A database in place of the file.
     pub(crate) ledger: Option<String>,
+    /// The version of HTTP that the sandbox speaks over TLS, if it speaks TLS.
+    pub(crate) tls: Option<Http>,
+}
+
+/// A version of HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Http {
+    /// HTTP/1.1.
+    One,
+    /// HTTP/2, 100 calls on a connection.
+    Two,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { is_light: true, latency_ms: 0, sandbox_rate: 0, rate: 0, pages: 1, ledger: None }
+        Self { is_light: true, latency_ms: 0, sandbox_rate: 0, rate: 0, pages: 1, ledger: None, tls: None }
     }
 }
 
@@ -162,19 +175,24 @@ impl Stack {
         let mut sandbox =
             vec!["sandbox", "--latency-ms", &latency, "--rate-per-second", &rate, "--keep", "1000"];
         sandbox.extend(setup.is_light.then_some("--light"));
+        let files = setup.tls.map(|_| Files::new());
+        let tls = files.as_ref().map(Files::arguments).unwrap_or_default();
+        sandbox.extend(tls.iter().map(String::as_str));
+        sandbox.extend((setup.tls == Some(Http::One)).then_some("--http1-only"));
         let sandbox = Process::start(&sandbox).await?;
         let pages = folder.path().join("pages.toml");
         std::fs::write(&pages, pages_file(&setup)?)?;
         let file = || format!("sqlite://{}", folder.path().join("ledger.db").display());
         let ledger = setup.ledger.unwrap_or_else(file);
         let pages = pages.display().to_string();
-        let service = serve(&sandbox, &ledger, &pages).await?;
+        let authority = files.as_ref().map(|files| shown(&files.path("ca.pem")));
+        let service = serve(&sandbox, &ledger, &pages, authority.as_deref()).await?;
         Ok(Self { service, sandbox, ledger, pages, _folder: folder })
     }
 
     /// Starts another service beside the first, with the same pages and the same ledger.
     pub(crate) async fn replica(&self) -> anyhow::Result<Process> {
-        serve(&self.sandbox, &self.ledger, &self.pages).await
+        serve(&self.sandbox, &self.ledger, &self.pages, None).await
     }
 
     /// A JSON answer of the sandbox, such as of `/sandbox/state`.
@@ -184,11 +202,17 @@ impl Stack {
     }
 }
 
-async fn serve(sandbox: &Process, ledger: &str, pages: &str) -> anyhow::Result<Process> {
+async fn serve(
+    sandbox: &Process,
+    ledger: &str,
+    pages: &str,
+    authority: Option<&str>,
+) -> anyhow::Result<Process> {
+    let trust: Vec<_> = authority.iter().flat_map(|file| ["--graph-tls-ca", file]).collect();
     let stack = ["serve", "--graph-url", &sandbox.url, "--ledger", ledger, "--pages", pages];
     // A stream for each of a thousand pages is one caller's here.
     let limits = ["--admin-listen", "127.0.0.1:0", "--caller-streams-max", "2000"];
-    Process::start(&[&stack[..], &limits].concat()).await
+    Process::start(&[&stack[..], &limits, &trust].concat()).await
 }
 
 /// The id of the n-th page.

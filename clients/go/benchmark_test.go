@@ -23,7 +23,7 @@ func BenchmarkSendBulk(b *testing.B) {
 	}
 	b.ResetTimer()
 	sent := 0
-	for result, err := range client.SendBulk(b.Context(), start, items) {
+	for result, err := range client.SendBulk(b.Context(), start, items).Results() {
 		if err != nil {
 			b.Fatal(err)
 		}

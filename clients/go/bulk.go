@@ -33,7 +33,23 @@ type (
 	yieldFunc  = func(*messengerv1.ItemResult, error) bool
 )
 
-// SendBulk sends a message to each of many people, and yields one result per item, in any order.
+// BulkRun is a bulk that [Client.SendBulk] sends when its results are taken.
+type BulkRun struct {
+	// BulkID is the name of the bulk: the start's, or the one made up for it. Under it the bulk can be resumed.
+	BulkID string
+
+	// RunID is the name of this run of the bulk: the start's, or the one made up for it.
+	RunID string
+
+	results iter.Seq2[*messengerv1.ItemResult, error]
+}
+
+// Results yields one result per item, in any order. To be ranged over once.
+func (r *BulkRun) Results() iter.Seq2[*messengerv1.ItemResult, error] { return r.results }
+
+// SendBulk sends a message to each of many people when the results are taken, which come one per item, in any order:
+//
+//	for result, err := range client.SendBulk(ctx, start, items).Results() {
 //
 // items may be of any length, and may wait for items to come. It runs in a goroutine of its own, and never further
 // ahead than the service allows without a result that the caller has taken. An item must not be changed afterwards. A
@@ -41,7 +57,9 @@ type (
 //
 // A stream that ends early (a deploy, the network, a crash) is opened again under the same bulk id, with exponential
 // backoff, and what has no result is sent again; the service sends nothing twice. A start without a bulk id gets a
-// random one; give it one to go on with the bulk in another process.
+// random one, which the run tells: with it another process can go on with the bulk. The same goes for the run id. All
+// streams are of one run: with ON_UNKNOWN_RESEND it sends again what earlier runs left unknown, and reports what it
+// leaves unknown itself.
 //
 // An error is the last thing yielded, and an [*Error]: the service refused the bulk, could not be reached for as long
 // as the [Options] say, or the context ended. To stop early, break out of the loop or cancel the context: the stream is
@@ -49,16 +67,19 @@ type (
 // ListBulkResults lists it.
 func (c *Client) SendBulk(
 	ctx context.Context, start *messengerv1.BulkStart, items iter.Seq[*messengerv1.BulkItem],
-) iter.Seq2[*messengerv1.ItemResult, error] {
+) *BulkRun {
 	named := &messengerv1.BulkStart{}
 	proto.Merge(named, start)
 	if named.BulkId == "" {
 		named.BulkId = uuid.NewString()
 	}
+	if named.RunId == "" {
+		named.RunId = uuid.NewString()
+	}
 	if items == nil {
 		items = slices.Values([]*messengerv1.BulkItem(nil))
 	}
-	return func(yield func(*messengerv1.ItemResult, error) bool) {
+	results := func(yield func(*messengerv1.ItemResult, error) bool) {
 		ctx, stop := context.WithCancel(ctx)
 		defer stop()
 		b := &bulk{client: c, start: named, account: newAccount()}
@@ -68,6 +89,7 @@ func (c *Client) SendBulk(
 			yield(nil, err)
 		}
 	}
+	return &BulkRun{BulkID: named.BulkId, RunID: named.RunId, results: results}
 }
 
 // errStopped ends a bulk whose caller wants no more results.
@@ -80,6 +102,8 @@ type bulk struct {
 	account *account
 	// The service has taken the start, of this stream or an earlier one.
 	isAccepted bool
+	// When it took the start of this stream; zero if it did not.
+	acceptedAt time.Time
 	// Results that the caller got.
 	yielded int
 }
@@ -88,7 +112,8 @@ type bulk struct {
 func (b *bulk) run(ctx context.Context, yield yieldFunc) error {
 	failures, failingSince := 0, time.Time{}
 	for {
-		opened, yielded := time.Now(), b.yielded
+		yielded := b.yielded
+		b.acceptedAt = time.Time{}
 		err := b.stream(ctx, yield)
 		switch {
 		case err == errStopped:
@@ -102,7 +127,8 @@ func (b *bulk) run(ctx context.Context, yield yieldFunc) error {
 		if !mayPass(failure) || b.client.connection.GetState() == connectivity.Shutdown {
 			return failure
 		}
-		if failures == 0 || b.yielded > yielded || time.Since(opened) >= waitMax {
+		hasLived := !b.acceptedAt.IsZero() && time.Since(b.acceptedAt) >= waitMax
+		if failures == 0 || b.yielded > yielded || hasLived {
 			failures, failingSince = 0, time.Now()
 		}
 		left := b.patience() - time.Since(failingSince)
@@ -157,11 +183,15 @@ func mayPass(failure *Error) bool {
 func (b *bulk) stream(ctx context.Context, yield yieldFunc) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	timer := time.AfterFunc(b.client.timeout, cancel)
 	stream, accepted, err := b.open(ctx)
+	if !timer.Stop() {
+		return status.Errorf(codes.Unavailable, "the service did not answer the start within %v", b.client.timeout)
+	}
 	if err != nil {
 		return err
 	}
-	b.isAccepted = true
+	b.isAccepted, b.acceptedAt = true, time.Now()
 	b.account.streamOpened(int(accepted.GetMaxInFlight()))
 	var writer sync.WaitGroup
 	writer.Go(func() { b.write(stream) })

@@ -43,7 +43,7 @@ func TestItemsThatCannotBeEncodedAreRejected(t *testing.T) {
 		yield(itemTo("1002"))
 	}
 	rejected, sent := 0, 0
-	for result, err := range s.connect(connection{}).SendBulk(t.Context(), textStart("Hello"), items) {
+	for result, err := range s.connect(connection{}).SendBulk(t.Context(), textStart("Hello"), items).Results() {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -75,7 +75,7 @@ func TestAnItemIsNotHeldBackForAFullFrame(t *testing.T) {
 		}
 	}
 	count := 0
-	for result, err := range s.connect(connection{}).SendBulk(t.Context(), textStart("Hello"), items) {
+	for result, err := range s.connect(connection{}).SendBulk(t.Context(), textStart("Hello"), items).Results() {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -95,7 +95,7 @@ func TestABulkWithoutAServiceEnds(t *testing.T) {
 	}
 	defer client.Close()
 	ends := func(ctx context.Context) (failure *Error) {
-		for _, err := range client.SendBulk(ctx, textStart("Hello"), nil) {
+		for _, err := range client.SendBulk(ctx, textStart("Hello"), nil).Results() {
 			if !errors.As(err, &failure) {
 				t.Fatal(err)
 			}
@@ -120,7 +120,7 @@ func TestClosingTheClientEndsItsBulks(t *testing.T) {
 		}
 	}
 	var failure error
-	for _, err := range client.SendBulk(t.Context(), textStart("Hello"), items) {
+	for _, err := range client.SendBulk(t.Context(), textStart("Hello"), items).Results() {
 		failure = err
 		_ = client.Close()
 	}

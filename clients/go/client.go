@@ -1,7 +1,7 @@
 // Package messenger sends Facebook Messenger messages through messenger-connector.
 //
-// [Connect] reaches the service. The client has the calls of the contract, with a deadline, retries of what was surely
-// not sent, and errors as [Error]; and [Client.SendBulk] for audiences of any length. Messages and enums are in the
+// [Connect] reaches the service. The client has the calls of the contract, with a deadline, retries that cannot send
+// twice, and errors as [Error]; and [Client.SendBulk] for audiences of any length. Messages and enums are in the
 // package messenger/v1 beside this one.
 package messenger
 
@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/google/uuid"
@@ -35,7 +36,9 @@ const (
 	connectWaitMax          = 5 * time.Second
 )
 
-// Unary calls that end UNAVAILABLE, and no others, are made again, under the same request id. A bulk has its own way.
+// Unary calls that end UNAVAILABLE, and no others, are made again. A connection that breaks ends them so, too, and tells
+// nothing of the message: every send has an id, the same for all tries, and the reading calls change nothing. A bulk has
+// its own way.
 const serviceConfig = `{
 	"loadBalancingConfig": [{"round_robin": {}}],
 	"retryThrottling": {"maxTokens": 100, "tokenRatio": 0.1},
@@ -60,8 +63,8 @@ type Options struct {
 	// client's own for mutual TLS.
 	TLS *tls.Config
 
-	// Timeout is the deadline of a unary call whose context has none, and how long SendBulk tries for its first stream.
-	// 0 means 30 seconds.
+	// Timeout is the deadline of a unary call whose context has none, how long the start of a stream may take, and how long
+	// SendBulk tries for its first stream. 0 means 30 seconds.
 	Timeout time.Duration
 
 	// ReconnectTimeout is how long SendBulk tries for further streams without any result. 0 means 5 minutes.
@@ -72,7 +75,8 @@ type Options struct {
 //
 // It has the calls of [messengerv1.MessengerServiceClient]: SendTextMessage, SendMediaMessage, SendSenderAction,
 // SendTemplateMessage, GetBulk, ListBulkResults and ListPages. They return an [*Error]. A send whose RequestId is empty
-// gets one before the first try, so that a retry cannot send twice; the caller's request is not changed. For
+// gets one before the first try, so that a retry cannot send twice; the caller's request is not changed. A call that ends
+// UNAVAILABLE is made again, 4 times in all, and one whose message is in progress until its deadline. For
 // SendBulkMessages use [Client.SendBulk], which speaks its protocol.
 type Client struct {
 	messengerv1.MessengerServiceClient
@@ -133,15 +137,34 @@ func (c *Client) unary(
 		defer cancel()
 	}
 	request = withRequestID(request)
-	err := invoke(ctx, method, request, response, connection, options...)
-	if err == nil {
-		return nil
+	for waits := 0; ; waits++ {
+		err := invoke(ctx, method, request, response, connection, options...)
+		if err == nil {
+			return nil
+		}
+		failure := newError(err)
+		if isInProgress(failure.Reason) && waitForAnotherTry(ctx, waits, failure) {
+			continue
+		}
+		if named, ok := request.(interface{ GetRequestId() string }); ok {
+			failure.RequestID = named.GetRequestId()
+		}
+		return failure
 	}
-	failure := newError(err)
-	if named, ok := request.(interface{ GetRequestId() string }); ok {
-		failure.RequestID = named.GetRequestId()
+}
+
+// waitForAnotherTry waits before the next try of a call whose message is in progress: an earlier one, whose connection
+// broke, may have begun to send it. False if the deadline comes first.
+func waitForAnotherTry(ctx context.Context, waits int, failure *Error) bool {
+	wait := max(rand.N(longestWait(waits, failure)), failure.RetryAfter)
+	if deadline, has := ctx.Deadline(); has && time.Until(deadline) <= wait {
+		return false
 	}
-	return failure
+	select {
+	case <-time.After(wait):
+	case <-ctx.Done(): // The next try tells so.
+	}
+	return true
 }
 
 // withRequestID returns the request, or a copy of it with an id if it has room for one and none.

@@ -20,7 +20,8 @@ type Error struct {
 	Code codes.Code
 
 	// Reason is what to decide by. It is ERROR_REASON_UNSPECIFIED if the service did not make the error: no
-	// connection, a deadline that passed on this side, a call that was cancelled.
+	// connection, a deadline that passed on this side, a call that was cancelled. That does not tell whether the message
+	// was sent.
 	Reason messengerv1.ErrorReason
 
 	// Message is for a developer's log. It contains no key, recipient or message text.
@@ -39,7 +40,7 @@ type Error struct {
 	Violations []*messengerv1.FieldViolation
 
 	// RequestID is what the request was sent with, also if the client made it up: the same request with it repeats the
-	// call, or tells what became of it. Empty if the request has none, as that of a bulk.
+	// call, or tells what became of it. Only another message takes another id. Empty if the request has none, as that of a bulk.
 	RequestID string
 
 	status *status.Status

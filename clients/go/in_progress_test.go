@@ -99,7 +99,7 @@ func (s *scripted) run(
 			return yield(item)
 		}, hasResult)
 	}
-	for result, err := range client.SendBulk(t.Context(), textStart("Hello"), items) {
+	for result, err := range client.SendBulk(t.Context(), textStart("Hello"), items).Results() {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,6 +26,7 @@ import (
 // The scenarios that every client runs; their form is in ../README.md.
 type scenarios struct {
 	Calls []callScenario
+	Tries []tryScenario
 	Bulks []bulkScenario
 }
 
@@ -322,7 +323,7 @@ func (r *bulkRun) do() {
 	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	var failure error
-	for result, err := range r.stack.connect(r.Connect).SendBulk(ctx, start, r.source()) {
+	for result, err := range r.stack.connect(r.Connect).SendBulk(ctx, start, r.source()).Results() {
 		if err != nil {
 			failure = err
 			continue

@@ -115,6 +115,7 @@ pub(super) fn serve_options(graph_url: &str, folder: &Path) -> ServeOptions {
         bulk_in_flight_max: BULK_IN_FLIGHT_DEFAULT,
         ledger: format!("sqlite://{}", folder.join("ledger.db").display()),
         ledger_retention_days: 7,
+        ledger_adopt: false,
         security: SecurityOptions::default(),
         lifecycle: LifecycleOptions {
             health_listen: None,

@@ -3,7 +3,7 @@
 //! * [`serve`]: `serve` and `sandbox`, which run until a signal ends them
 //! * [`send`], [`bulk`], [`healthcheck`] talk to a running service through `connection`
 //! * [`demo`] runs sandbox, service and a bulk in one process; [`check`] reads the configuration of `serve`
-//! * [`key`] makes a key for a caller
+//! * [`key`] makes a key for a caller; [`ledger`] copies a ledger
 //! * `kinds`, `message_options`, `unary`: a message as the command line says it, and the call that sends it
 //! * `failure`, `value`: errors and JSON values, as protobuf has them
 
@@ -15,6 +15,7 @@ mod failure;
 pub mod healthcheck;
 pub mod key;
 mod kinds;
+pub mod ledger;
 mod message_options;
 pub mod send;
 pub mod serve;

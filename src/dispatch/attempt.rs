@@ -113,7 +113,18 @@ pub(crate) fn clear(messages: Vec<Queued>, claimed: Vec<Claimed>) -> (Vec<Cleare
     (cleared, answered)
 }
 
-/// The same if nothing could be claimed: only what is not recorded may be sent.
+/// Corrects the outcomes of messages that are not sent by what is on record of them, in the order of their claims.
+pub(crate) fn correct(refused: Vec<Answered>, on_record: Vec<Option<Claimed>>) -> Vec<Answered> {
+    let mut on_record = on_record.into_iter();
+    let corrected = refused.into_iter().map(|(queued, outcome)| {
+        let found = queued.claim.as_ref().and_then(|_| on_record.next().flatten());
+        let stands = found.and_then(|found| recorded(found, &queued.message));
+        (queued, stands.unwrap_or(outcome))
+    });
+    corrected.collect()
+}
+
+/// Sorts messages that could not be claimed: only those that are not recorded may be sent.
 pub(crate) fn clear_unrecorded(messages: Vec<Queued>, error: &LedgerError) -> (Vec<Cleared>, Vec<Answered>) {
     let (recorded, others): (Vec<_>, Vec<_>) =
         messages.into_iter().partition(|queued| queued.claim.is_some());

@@ -11,6 +11,7 @@ use super::lane::core::Call;
 use super::queued::Queued;
 use super::retry::{Retry, RetryBudget};
 use crate::ledger::Settlement;
+use crate::limits::LEDGER_WRITE_ROWS_MAX;
 
 /// Sends the messages of one call and answers every one of them that is not tried again. `began` is called
 /// right before the call, with the number of messages that it carries.
@@ -21,7 +22,7 @@ pub(super) async fn run(
     began: impl FnOnce(usize),
 ) -> Report {
     let Call { page, mut messages, is_try, .. } = call;
-    answer(attempt::take_unwanted(&mut messages, Instant::now()));
+    refuse(context, attempt::take_unwanted(&mut messages, Instant::now())).await;
     let cleared = claim(context, messages).await;
     // The ledger may have taken its time.
     let (cleared, late) = attempt::split_late(cleared, Instant::now());
@@ -54,6 +55,19 @@ async fn end(context: &Context, mut ends: Vec<End>) -> Vec<(Queued, Option<Insta
         }
     }
     retries
+}
+
+/// Answers messages that were not claimed and are not sent. One whose id is on record gets what is on record: it may have
+/// been sent before, or somewhere else.
+pub(super) async fn refuse(context: &Context, refused: Vec<Answered>) {
+    let mut refused = refused.into_iter().peekable();
+    while refused.peek().is_some() {
+        let group: Vec<_> = refused.by_ref().take(LEDGER_WRITE_ROWS_MAX).collect();
+        let claims: Vec<_> = group.iter().filter_map(|(queued, _)| queued.claim.clone()).collect();
+        let found = if claims.is_empty() { Ok(Vec::new()) } else { context.ledger.on_record(&claims).await };
+        // A ledger that is away knows nothing better.
+        answer(attempt::correct(group, found.unwrap_or_default()));
+    }
 }
 
 fn answer(answered: Vec<Answered>) {

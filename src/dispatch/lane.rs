@@ -119,8 +119,9 @@ impl Lane {
             self.start_call(call);
         }
         self.shared.left(answers.iter().map(|(queued, _)| queued));
-        for (queued, outcome) in answers {
-            queued.reply.answer(outcome);
+        if !answers.is_empty() {
+            let context = self.context.clone();
+            self.context.calls.spawn(async move { call::refuse(&context, answers).await });
         }
         if let Some(page) = probe {
             self.probe(page);

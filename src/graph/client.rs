@@ -92,7 +92,7 @@ impl Client {
     pub fn new(graph_url: &str, authorities: Option<&Path>, metrics: Metrics) -> anyhow::Result<Self> {
         let address = Address::parse(graph_url)?;
         Ok(Self {
-            pool: Arc::new(Pool::new(Connector::new(&address, authorities)?)),
+            pool: Arc::new(Connector::new(&address, authorities)?.into_pool()),
             host: address.host().into(),
             address,
             metrics,

@@ -6,8 +6,7 @@ use std::future::poll_fn;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{self, Poll};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -16,15 +15,17 @@ use http::Uri;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use super::address::Address;
+use super::pool::Pool;
 use crate::limits::{
     GRAPH_CONNECT_TIMEOUT, GRAPH_CONNECTION_WINDOW_BYTES, GRAPH_PING_INTERVAL, GRAPH_PING_TIMEOUT,
     GRAPH_STREAM_WINDOW_BYTES,
@@ -84,16 +85,24 @@ impl Connector {
         Ok(Self { tcp, tls, origin: address.origin()? })
     }
 
-    /// True if only the connection tells which version of HTTP the host speaks.
-    pub(super) fn negotiates(&self) -> bool {
-        self.tls.is_some()
+    /// A pool of connections to the host. Only an encrypted connection tells which version of HTTP the host speaks.
+    pub(super) fn into_pool(self) -> Pool {
+        let is_http2 = if self.tls.is_some() { None } else { Some(false) };
+        let connector = Arc::new(self);
+        Pool::new(
+            is_http2,
+            Box::new(move || {
+                let connector = connector.clone();
+                Box::pin(async move { connector.connect().await })
+            }),
+        )
     }
 
     /// Opens a connection.
     ///
     /// # Errors
     /// If there is none in time; the text says why.
-    pub(super) async fn connect(&self) -> Result<Connection, String> {
+    async fn connect(&self) -> Result<Connection, String> {
         match tokio::time::timeout(GRAPH_CONNECT_TIMEOUT, self.open()).await {
             Ok(opened) => opened.map_err(|error| described(&*error)),
             Err(_) => Err("it does not answer".to_owned()),
@@ -120,7 +129,11 @@ impl fmt::Debug for Connector {
     }
 }
 
-async fn over_http1<S>(stream: TokioIo<S>) -> hyper::Result<Connection>
+/// Speaks HTTP/1.1 over a stream.
+///
+/// # Errors
+/// None in practice.
+pub(super) async fn over_http1<S>(stream: TokioIo<S>) -> hyper::Result<Connection>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -128,11 +141,16 @@ where
     Ok(Connection { sender: Sender::Http1(sender), driver: Box::pin(until_end(connection)) })
 }
 
-async fn over_http2<S>(stream: TokioIo<S>) -> Result<Connection, Box<dyn Error + Send + Sync>>
+/// Speaks HTTP/2 over a stream, once the other side has said how many calls it allows.
+///
+/// # Errors
+/// If the other side does not speak it.
+pub(super) async fn over_http2<S>(stream: TokioIo<S>) -> Result<Connection, Box<dyn Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, mut connection) = http2::Builder::new(TokioExecutor::new())
+    let executor = Executor::default();
+    let (sender, mut connection) = http2::Builder::new(executor.clone())
         .timer(TokioTimer::new())
         .initial_stream_window_size(GRAPH_STREAM_WINDOW_BYTES)
         .initial_connection_window_size(GRAPH_CONNECTION_WINDOW_BYTES)
@@ -142,23 +160,55 @@ where
         .keep_alive_timeout(GRAPH_PING_TIMEOUT)
         .handshake(stream)
         .await?;
-    let streams = Arc::new(AtomicUsize::new(0));
+    while connection.current_max_send_streams() == 0 {
+        tokio::select! {
+            () = executor.progress.notified() => {}
+            ended = &mut connection => return Err(ended.err().map_or("it closed the connection".into(), Into::into)),
+        }
+    }
+    executor.is_watched.store(false, Ordering::Relaxed);
+    let streams = Arc::new(AtomicUsize::new(connection.current_max_send_streams()));
     let allowed = streams.clone();
-    let mut poll = move |context: &mut task::Context<'_>| {
+    let driver = poll_fn(move |context| {
         let polled = Pin::new(&mut connection).poll(context);
         allowed.store(connection.current_max_send_streams(), Ordering::Relaxed);
         polled
-    };
-    poll_fn(|context| match poll(context) {
-        Poll::Ready(Ok(())) => Poll::Ready(Err("it closed the connection".into())),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
-        Poll::Pending if streams.load(Ordering::Relaxed) > 0 => {
-            Poll::Ready(Ok::<_, Box<dyn Error + Send + Sync>>(()))
-        }
-        Poll::Pending => Poll::Pending,
-    })
-    .await?;
-    Ok(Connection { sender: Sender::Http2(sender, streams), driver: Box::pin(until_end(poll_fn(poll))) })
+    });
+    Ok(Connection { sender: Sender::Http2(sender, streams), driver: Box::pin(until_end(driver)) })
+}
+
+/// Runs the tasks of an HTTP/2 connection, and tells of their progress as long as someone watches: the connection does not
+/// tell when the other side's settings have come.
+#[derive(Clone)]
+struct Executor {
+    progress: Arc<Notify>,
+    is_watched: Arc<AtomicBool>,
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Self { progress: Arc::default(), is_watched: Arc::new(AtomicBool::new(true)) }
+    }
+}
+
+impl<F> hyper::rt::Executor<F> for Executor
+where
+    F: Future<Output: Send> + Send + 'static,
+{
+    fn execute(&self, task: F) {
+        let Self { progress, is_watched } = self.clone();
+        tokio::spawn(async move {
+            tokio::pin!(task);
+            poll_fn(|context| {
+                let polled = task.as_mut().poll(context);
+                if is_watched.load(Ordering::Relaxed) {
+                    progress.notify_one();
+                }
+                polled
+            })
+            .await
+        });
+    }
 }
 
 async fn until_end(connection: impl Future<Output = hyper::Result<()>>) {

@@ -1,7 +1,9 @@
 //! How long an idle connection may be used again: shorter than the other side keeps it, or a call meets its end on the
 //! way, and nobody can tell whether Graph saw the message.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::limits::{GRAPH_IDLE_MAX, GRAPH_IDLE_MEMORY};
 

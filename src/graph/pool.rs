@@ -6,26 +6,31 @@
 mod lease;
 
 use std::cmp::Reverse;
+use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use hyper::client::conn::{http1, http2};
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
-use super::connector::{Body, Connector, Sender};
+use super::connector::{Body, Connection, Sender};
 use super::idle::IdleLimit;
 use crate::limits::{GRAPH_CONNECTIONS_MAX, GRAPH_IDLE_MAX, GRAPH_STREAMS_MAX};
 use lease::Lease;
 pub(super) use lease::{HttpAnswer, NoAnswer};
 
+/// Opens a connection, or tells why there is none.
+pub(super) type Opener = Box<dyn Fn() -> BoxFuture<'static, Result<Connection, String>> + Send + Sync>;
+
 /// Connections that are too old to be used again and are kept for what their end teaches.
 const IDLE_OLD_MAX: usize = 8;
 
 /// The connections to one host.
-#[derive(Debug)]
 pub(super) struct Pool {
-    connector: Connector,
+    open: Opener,
     state: Mutex<State>,
     /// A connection, or room on one, has come or gone.
     changed: Notify,
@@ -80,10 +85,18 @@ enum Next {
     Wait,
 }
 
+impl fmt::Debug for Pool {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Pool").field("state", &self.state).finish_non_exhaustive()
+    }
+}
+
 impl Pool {
-    pub(super) fn new(connector: Connector) -> Self {
+    /// A pool that has no connections yet. `is_http2` says whether the host speaks HTTP/2, if that is known before a
+    /// connection is open.
+    pub(super) fn new(is_http2: Option<bool>, open: Opener) -> Self {
         let state = State {
-            is_http2: (!connector.negotiates()).then_some(false),
+            is_http2,
             idle: Vec::new(),
             shared: Vec::new(),
             opening: 0,
@@ -92,7 +105,7 @@ impl Pool {
             idle_limit: IdleLimit::new(Instant::now()),
             next_number: 0,
         };
-        Self { connector, state: Mutex::new(state), changed: Notify::new() }
+        Self { open, state: Mutex::new(state), changed: Notify::new() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -105,18 +118,17 @@ impl Pool {
     /// If none could be opened; the text says why.
     async fn lease(self: &Arc<Self>) -> Result<Lease, String> {
         let _waiting = Waiting::new(self);
-        let failures = self.state().failures;
+        let mut failures = self.state().failures;
         let mut opened = None;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.next(opened.is_some()) {
+            let has_failed = opened.is_none() && self.state().failures > failures;
+            match self.next(opened.is_none() && !has_failed) {
                 Next::Take(lease) => return Ok(lease),
                 Next::Open => opened = Some(self.open()),
-                Next::Wait if opened.is_none() && self.state().failures > failures => {
-                    return Err("it could not be reached".to_owned());
-                }
+                Next::Wait if has_failed => return Err("another call found that out".to_owned()),
                 Next::Wait => {}
             }
             tokio::select! {
@@ -125,20 +137,23 @@ impl Pool {
                     Some(Ok(Ok(Some(lease)))) => return Ok(lease),
                     Some(Ok(Err(error))) => return Err(error),
                     // An HTTP/2 connection is among the others now. Or the task that opened it is gone.
-                    Some(Ok(Ok(None)) | Err(_)) | None => opened = None,
+                    Some(Ok(Ok(None)) | Err(_)) | None => {
+                        opened = None;
+                        failures = self.state().failures;
+                    }
                 },
             }
         }
     }
 
-    fn next(self: &Arc<Self>, is_opening: bool) -> Next {
+    fn next(self: &Arc<Self>, may_open: bool) -> Next {
         let now = Instant::now();
         let mut state = self.state();
         state.close_idle(now);
         if let Some(lease) = state.take_idle(self, now).or_else(|| state.take_shared(self, now)) {
             return Next::Take(lease);
         }
-        if is_opening || !state.wants_another(now) {
+        if !may_open || !state.wants_another(now) {
             return Next::Wait;
         }
         state.opening += 1;
@@ -149,10 +164,10 @@ impl Pool {
     /// an HTTP/1.1 connection to the caller, and an HTTP/2 connection to all.
     fn open(self: &Arc<Self>) -> oneshot::Receiver<Result<Option<Lease>, String>> {
         let (sender, receiver) = oneshot::channel();
-        let opening = Opening(self.clone());
+        let (opening, connection) = (Opening(self.clone()), (self.open)());
         tokio::spawn(async move {
-            let connected = opening.0.connector.connect().await;
-            let result = connected.map(|connection| opening.0.add(connection.sender, connection.driver));
+            let result =
+                connection.await.map(|connection| opening.0.add(connection.sender, connection.driver));
             if let Err(error) = &result {
                 tracing::debug!(error, "no connection to graph");
                 opening.0.state().failures += 1;
@@ -312,3 +327,6 @@ impl Drop for Opening {
         self.0.changed.notify_waiters();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,18 @@ use sqlx::sqlite::SqliteError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LedgerError {
     message: String,
-    is_refusal: bool,
+    kind: Kind,
+}
+
+/// What trying again would bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Success, once the database is well again.
+    Passing,
+    /// Success, right now: another process was in the way.
+    Conflict,
+    /// The same.
+    Refusal,
 }
 
 /// What the ledger's own functions return.
@@ -17,12 +28,12 @@ pub(super) type Result<T> = std::result::Result<T, LedgerError>;
 impl LedgerError {
     /// Something that may pass: a full disk, a database that is away.
     pub(crate) fn passing(message: impl Into<String>) -> Self {
-        Self { message: message.into(), is_refusal: false }
+        Self { message: message.into(), kind: Kind::Passing }
     }
 
     /// The database did not take these very values, and never will.
     pub(super) fn refusal(message: impl Into<String>) -> Self {
-        Self { message: message.into(), is_refusal: true }
+        Self { message: message.into(), kind: Kind::Refusal }
     }
 
     pub(super) fn closed() -> Self {
@@ -36,7 +47,12 @@ impl LedgerError {
 
     /// True if the same values cannot succeed later either.
     pub(super) fn is_refusal(&self) -> bool {
-        self.is_refusal
+        self.kind == Kind::Refusal
+    }
+
+    /// True if the database ended one of several transactions that stood in each other's way: the others are done by now.
+    pub(super) fn is_conflict(&self) -> bool {
+        self.kind == Kind::Conflict
     }
 }
 
@@ -108,6 +124,10 @@ fn of_sqlite(error: &SqliteError) -> LedgerError {
 /// may quote a value.
 fn of_postgres(error: &PgDatabaseError) -> LedgerError {
     let code = error.code();
+    if matches!(code, "40001" | "40P01") {
+        let message = format!("replicas stood in each other's way (postgres code {code})");
+        return LedgerError { message, kind: Kind::Conflict };
+    }
     match code.get(..2) {
         Some("22" | "23") => LedgerError::refusal(format!("postgres does not take a row (code {code})")),
         _ => LedgerError::passing(format!("{} (postgres code {code})", error.message())),

@@ -156,14 +156,17 @@ impl MemoryLedger {
     /// Settles messages that were claimed. A settlement counts only for the claim that it was made for.
     pub(crate) fn settle(&mut self, settlements: &[Settlement]) {
         for settlement in settlements {
-            let Some(row) = self.rows.get_mut(settlement.key()) else { continue };
+            let Some(row) = self.rows.get_mut(settlement.key()) else {
+                self.record_lost(settlement);
+                continue;
+            };
             if row.claim != settlement.claim() || !matches!(row.state, state::CLAIMED | state::RECLAIMED) {
                 continue;
             }
             match &settlement.end {
                 End::Recorded { state, time_ms, outcome } => {
                     row.state = state.number();
-                    row.update_time = *time_ms;
+                    row.update_time = time_ms.unwrap_or(row.update_time);
                     row.outcome = Some(outcome.get().to_owned());
                 }
                 End::Released | End::Voided if row.state == state::CLAIMED => {
@@ -175,6 +178,21 @@ impl MemoryLedger {
                 }
             }
         }
+    }
+
+    /// Records what became of a message whose claim the ledger has lost, because it went back to a stale copy.
+    fn record_lost(&mut self, settlement: &Settlement) {
+        let End::Recorded { state, time_ms, outcome } = &settlement.end else { return };
+        let row = MemoryRow {
+            fingerprint: *settlement.fingerprint(),
+            state: state.number(),
+            claim: settlement.claim(),
+            claim_time: time_ms.unwrap_or_default(),
+            update_time: time_ms.unwrap_or_default(),
+            outcome: Some(outcome.get().to_owned()),
+            runs: Vec::new(),
+        };
+        self.rows.insert(settlement.key().clone(), row);
     }
 
     /// Forgets what was claimed before a time; what is in progress stays.

@@ -37,10 +37,12 @@
 //! what rows mean; `sqlite` and `postgres` do it; `outcome` is the stored form of an outcome. `shares` is what replicas
 //! share beside the record: the pages' rates.
 
+mod clock;
 mod error;
 mod json;
 #[cfg(test)]
 pub(crate) mod memory;
+mod origin;
 mod outcome;
 mod postgres;
 mod record;
@@ -48,6 +50,7 @@ mod rows;
 mod shares;
 mod sqlite;
 mod store;
+mod transfer;
 mod writer;
 
 use std::path::Path;
@@ -61,8 +64,10 @@ pub use record::{
     BulkRecord, Claim, Claimed, Key, ResultsPage, ResultsQuery, RunId, Settlement, State, Ticket,
 };
 pub use shares::{Ask, Demand, Grant, PageStanding, PageState};
+pub use transfer::{Copied, copy};
 
 use self::error::Result;
+use self::origin::Origin;
 use self::postgres::PostgresStore;
 use self::sqlite::SqliteStore;
 use self::store::Store;
@@ -79,7 +84,7 @@ const MIGRATIONS_TABLE: &str = "ledger_migration";
 /// How a ledger keeps time, and who is told of its writes.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// How long an outcome is kept after it was claimed.
+    /// How long an outcome is kept after it was claimed, in time that a process had the ledger open.
     pub retention: Duration,
     /// How often to look for older ones.
     pub sweep_interval: Duration,
@@ -89,6 +94,10 @@ pub struct Options {
     pub retry_interval: Duration,
     /// How long claims stay this process's own after its last sign of life (Postgres only).
     pub lease: Duration,
+    /// Host and port of the Graph that messages go to. A ledger keeps it, and is refused for another one.
+    pub origin: Option<String>,
+    /// Take records of another Graph for this one's: the same Graph under another address.
+    pub adopts_origin: bool,
     /// Told of every write.
     pub metrics: Metrics,
 }
@@ -101,6 +110,8 @@ impl Default for Options {
             answer_timeout: LEDGER_ANSWER_TIMEOUT,
             retry_interval: LEDGER_RETRY_INTERVAL,
             lease: LEDGER_LEASE,
+            origin: None,
+            adopts_origin: false,
             metrics: Metrics::default(),
         }
     }
@@ -154,6 +165,20 @@ impl Ledger {
     /// # Errors
     /// If the ledger is away.
     pub async fn look_up(&self, claims: &[Claim]) -> std::result::Result<Vec<Option<Claimed>>, LedgerError> {
+        let found = self.on_record(claims).await?;
+        let stands = |found: Option<Claimed>| found.filter(|found| !matches!(found, Claimed::InProgress));
+        Ok(found.into_iter().map(stands).collect())
+    }
+
+    /// The same, and what is being sent right now: what may be said of messages that are not claimed because they are not
+    /// to be sent.
+    ///
+    /// # Errors
+    /// If the ledger is away.
+    pub async fn on_record(
+        &self,
+        claims: &[Claim],
+    ) -> std::result::Result<Vec<Option<Claimed>>, LedgerError> {
         let rows = self.store.find(claims).await.map_err(|error| error.at(self.store.name()))?;
         Ok(store::judge_recorded(claims, rows))
     }
@@ -200,6 +225,16 @@ impl Ledger {
         self.store.results(query).await.map_err(|error| error.at(self.store.name()))
     }
 
+    /// Gives the records of one page to another name of the same page, such as those of "me" to its id, once, before anything
+    /// is claimed. What is on record under both names stays so, and what another replica has in progress under the old one.
+    /// Returns how many were renamed.
+    ///
+    /// # Errors
+    /// If the ledger is away. What was renamed stays so: do it again.
+    pub async fn rename_page(&self, from: &str, to: &str) -> std::result::Result<u64, LedgerError> {
+        self.store.rename_page(from, to).await.map_err(|error| error.at(self.store.name()))
+    }
+
     /// True if other processes may send for the same pages.
     pub fn is_shared(&self) -> bool {
         self.store.is_shared()
@@ -240,16 +275,19 @@ impl Ledger {
 }
 
 async fn open_store(url: &str, options: &Options) -> Result<Arc<dyn Store>> {
+    let origin = Origin { origin: options.origin.clone(), adopts: options.adopts_origin };
     if let Some(path) = url.strip_prefix("sqlite://") {
         if path.is_empty() || path.contains(":memory:") {
             return Err(LedgerError::passing("a sqlite ledger needs a file, as in sqlite://ledger.db"));
         }
-        let store = SqliteStore::open(url, Path::new(path)).await.map_err(|error| error.at(url))?;
+        let store = SqliteStore::open(url, Path::new(path), &origin).await.map_err(|error| error.at(url))?;
         return Ok(Arc::new(store));
     }
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         let name = without_password(url)?;
-        let store = PostgresStore::open(&name, url, options.lease).await.map_err(|error| error.at(&name))?;
+        let store = PostgresStore::open(&name, url, &origin, options.lease, options.metrics.clone())
+            .await
+            .map_err(|error| error.at(&name))?;
         return Ok(Arc::new(store));
     }
     Err(LedgerError::passing("the ledger's address must begin with sqlite:// or postgres://"))

@@ -7,26 +7,35 @@ mod connect;
 mod lease;
 mod shares;
 mod statements;
+mod sweep;
+mod write;
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sqlx::postgres::{PgConnection, PgPool, PgRow};
-use sqlx::{Connection, Row as _};
+use sqlx::Connection;
+use sqlx::postgres::{PgConnection, PgPool};
 use tokio::sync::Mutex;
 
 use self::connect::{Address, within};
 use self::lease::Lease;
+use self::write::Writers;
+use super::clock::Watch;
 use super::error::Result;
+use super::origin::Origin;
 use super::record::{
-    BulkRecord, Claim, ClaimNumber, Claimed, End, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
+    BulkRecord, Claim, ClaimNumber, Claimed, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
-use super::rows::{Counts, bulk_record, results_page};
+use super::rows::{Counts, bulk_record, parts, record, results_page};
 use super::shares::{Ask, Grant};
-use super::store::{Row, Store, Verdict, all_new, carry_out, judge, split};
-use crate::limits::{LEDGER_SWEEP_ROWS, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_LEASE, SHARE_TIMEOUT};
+use super::store::{Row, Store};
+use super::transfer::Record;
+use crate::limits::{
+    LEDGER_WRITE_ROWS_MAX, POSTGRES_CONFLICTS_MAX, POSTGRES_FIND_CONNECTIONS_MAX,
+    POSTGRES_READ_CONNECTIONS_MAX, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_LEASE, SHARE_TIMEOUT,
+};
+use crate::telemetry::metrics::Metrics;
 
 /// Bits of a claim's number that count an owner's claims; those above are the owner, and `statements` shifts them down. At
 /// 1,000 claims a second they last eight years.
@@ -37,207 +46,69 @@ const COUNT_BITS: u32 = 38;
 pub(super) struct PostgresStore {
     name: String,
     address: Address,
-    pool: PgPool,
     lease: Lease,
     claims: AtomicU64,
-    /// The connection for claims and settlements, while it is good. Closed and made anew after any error.
-    writer: Mutex<Option<PgConnection>>,
+    watch: Watch,
+    /// Connections for claims and settlements, while they are good. Closed and made anew after an error.
+    writers: Mutex<Option<Writers>>,
+    /// Connections that nothing else may take: for the lease, and for shares.
+    lease_pool: PgPool,
+    share_pool: PgPool,
+    /// For short reads, and for those that may take long.
+    find_pool: PgPool,
+    read_pool: PgPool,
 }
 
 impl PostgresStore {
     /// Connects, migrates, and becomes an owner.
-    pub(super) async fn open(name: &str, url: &str, lease: Duration) -> Result<Self> {
+    pub(super) async fn open(
+        name: &str,
+        url: &str,
+        origin: &Origin,
+        lease: Duration,
+        metrics: Metrics,
+    ) -> Result<Self> {
         let address = Address::parse(url)?;
-        address.migrate().await?;
-        let pool = address.pool();
-        let lease = Lease::take(&mut *pool.acquire().await?, lease).await?;
-        let (claims, writer) = (AtomicU64::default(), Mutex::default());
-        Ok(Self { name: name.to_owned(), address, pool, lease, claims, writer })
+        address.migrate(origin).await?;
+        let lease_pool = address.pool(1, POSTGRES_TIMEOUT);
+        let lease = Lease::take(&mut *lease_pool.acquire().await?, lease, metrics).await?;
+        Ok(Self {
+            name: name.to_owned(),
+            lease,
+            // Should a database that goes back give an owner's number to another, their claims still have other numbers.
+            claims: AtomicU64::new(fastrand::u64(..1 << (COUNT_BITS - 1))),
+            watch: Watch::new(now_ms()),
+            writers: Mutex::default(),
+            lease_pool,
+            share_pool: address.pool(1, SHARE_TIMEOUT),
+            find_pool: address.pool(POSTGRES_FIND_CONNECTIONS_MAX, POSTGRES_TIMEOUT),
+            read_pool: address.pool(POSTGRES_READ_CONNECTIONS_MAX, POSTGRES_READ_TIMEOUT),
+            address,
+        })
+    }
+
+    async fn connect_writers(&self) -> Result<Writers> {
+        let mut writers = self.address.connect_writers().await?;
+        // A new connection may lead to another server.
+        within(POSTGRES_TIMEOUT, self.lease.check_history(&mut writers.lasting)).await?;
+        Ok(writers)
+    }
+
+    /// One of the writing connections, if nobody writes right now, for what may wait.
+    async fn with_writer<T>(&self, work: impl AsyncFnOnce(&mut PgConnection) -> Result<T>) -> Result<T> {
+        let mut guard = self.writers.lock().await;
+        let mut writers = match guard.take() {
+            Some(writers) => writers,
+            None => self.connect_writers().await?,
+        };
+        let done = within(POSTGRES_TIMEOUT, work(&mut writers.lasting)).await?;
+        *guard = Some(writers);
+        Ok(done)
     }
 }
 
 fn owner(claim: ClaimNumber) -> i64 {
     claim.0 >> COUNT_BITS
-}
-
-/// The arrays of keys that every statement over rows begins with.
-#[derive(Default)]
-struct Keys<'a> {
-    pages: Vec<&'a str>,
-    bulks: Vec<&'a str>,
-    ids: Vec<&'a str>,
-}
-
-impl<'a> FromIterator<&'a Key> for Keys<'a> {
-    fn from_iter<I: IntoIterator<Item = &'a Key>>(keys: I) -> Self {
-        let mut arrays = Self::default();
-        for key in keys {
-            arrays.pages.push(&key.page_id);
-            arrays.bulks.push(&key.bulk_id);
-            arrays.ids.push(&key.id);
-        }
-        arrays
-    }
-}
-
-async fn transaction(
-    connection: &mut PgConnection,
-    first: ClaimNumber,
-    settlements: &[&Settlement],
-    claims: &[Claim],
-) -> Result<Vec<Claimed>> {
-    // Every statement must see what other replicas have committed before it.
-    let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-    settle(&mut transaction, settlements).await?;
-    let mut claimed = Vec::new();
-    if !claims.is_empty() {
-        let is_owner: bool =
-            sqlx::query_scalar(statements::IS_OWNER).bind(owner(first)).fetch_one(&mut *transaction).await?;
-        if is_owner {
-            claimed = claim(&mut transaction, first, claims).await?;
-        }
-    }
-    transaction.commit().await?;
-    // What was settled stays so: settling does not need the lease.
-    if claimed.len() == claims.len() { Ok(claimed) } else { Err(lease::lost()) }
-}
-
-async fn claim(connection: &mut PgConnection, first: ClaimNumber, claims: &[Claim]) -> Result<Vec<Claimed>> {
-    let now = now_ms();
-    let keys: Keys = claims.iter().map(|claim| &claim.key).collect();
-    let fingerprints: Vec<_> = claims.iter().map(|claim| &claim.fingerprint[..]).collect();
-    let inserted = sqlx::query(statements::CLAIM)
-        .bind(&keys.pages)
-        .bind(&keys.bulks)
-        .bind(&keys.ids)
-        .bind(fingerprints)
-        .bind(first.0)
-        .bind(now)
-        .bind(runs(claims))
-        .execute(&mut *connection)
-        .await?;
-    if inserted.rows_affected() == claims.len() as u64 {
-        return Ok(all_new(claims, first));
-    }
-    let verdicts = judge(claims, rows(connection, keys).await?, first);
-    let taken = reclaim(connection, first, claims, &verdicts, now).await?;
-    Ok(carry_out(claims, verdicts, first, |ordinal| taken.contains(&ordinal)))
-}
-
-/// The runs of claims, most of which have none: then no array of nulls is sent.
-fn runs(claims: &[Claim]) -> Vec<Option<&[u8]>> {
-    if claims.iter().all(|claim| claim.resend.is_none()) {
-        return Vec::new();
-    }
-    claims.iter().map(|claim| claim.resend.as_ref().map(|run| &run.0[..])).collect()
-}
-
-async fn rows(connection: &mut PgConnection, keys: Keys<'_>) -> Result<Vec<Row>> {
-    let find = sqlx::query(statements::FIND).bind(keys.pages).bind(keys.bulks).bind(keys.ids);
-    find.fetch_all(connection).await?.iter().map(row).collect()
-}
-
-/// Takes over unknown messages and tells which; another replica may have been faster.
-async fn reclaim(
-    connection: &mut PgConnection,
-    first: ClaimNumber,
-    claims: &[Claim],
-    verdicts: &[Verdict],
-    now: i64,
-) -> Result<HashSet<usize>> {
-    let (mut ordinals, mut seen, mut sent_by) = (Vec::new(), Vec::new(), Vec::new());
-    let mut wanted = Vec::new();
-    for (ordinal, (claim, verdict)) in (0_i64..).zip(claims.iter().zip(verdicts)) {
-        if let Verdict::Reclaim { from, runs } = verdict {
-            ordinals.push(ordinal);
-            seen.push(from.0);
-            sent_by.push(&runs[..]);
-            wanted.push(&claim.key);
-        }
-    }
-    if wanted.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let keys: Keys = wanted.into_iter().collect();
-    let taken: Vec<i64> = sqlx::query_scalar(statements::RECLAIM)
-        .bind(keys.pages)
-        .bind(keys.bulks)
-        .bind(keys.ids)
-        .bind(ordinals)
-        .bind(seen)
-        .bind(first.0)
-        .bind(now)
-        .bind(sent_by)
-        .fetch_all(connection)
-        .await?;
-    Ok(taken.into_iter().filter_map(|ordinal| usize::try_from(ordinal).ok()).collect())
-}
-
-fn row(row: &PgRow) -> Result<Row> {
-    Ok(Row {
-        ordinal: usize::try_from(row.try_get::<i64, _>(0)?).unwrap_or(usize::MAX),
-        state: row.try_get(1)?,
-        claim: ClaimNumber(row.try_get(2)?),
-        is_owned: row.try_get(3)?,
-        fingerprint: row.try_get(4)?,
-        update_time: row.try_get(5)?,
-        outcome: row.try_get(6)?,
-        runs: row.try_get::<Option<_>, _>(7)?.unwrap_or_default(),
-    })
-}
-
-async fn settle(connection: &mut PgConnection, settlements: &[&Settlement]) -> Result<()> {
-    let (recorded, released) = split(settlements);
-    if !recorded.is_empty() {
-        let keys: Keys = recorded.iter().map(|it| it.key).collect();
-        sqlx::query(statements::RECORD)
-            .bind(keys.pages)
-            .bind(keys.bulks)
-            .bind(keys.ids)
-            .bind(recorded.iter().map(|it| it.claim.0).collect::<Vec<_>>())
-            .bind(recorded.iter().map(|it| it.state).collect::<Vec<_>>())
-            .bind(recorded.iter().map(|it| it.time_ms).collect::<Vec<_>>())
-            .bind(recorded.iter().map(|it| it.outcome.get()).collect::<Vec<_>>())
-            .execute(&mut *connection)
-            .await?;
-    }
-    if !released.is_empty() {
-        release(connection, &released).await?;
-    }
-    Ok(())
-}
-
-async fn release(connection: &mut PgConnection, released: &[&Settlement]) -> Result<()> {
-    let voided = released.iter().filter(|it| matches!(it.end, End::Voided));
-    let (keys, numbers): (Vec<_>, Vec<_>) = voided.map(|it| (it.key(), it.claim().0)).unzip();
-    if !keys.is_empty() {
-        let keys: Keys = keys.into_iter().collect();
-        sqlx::query(statements::AWAIT_INSERTS)
-            .bind(&keys.pages)
-            .bind(&keys.bulks)
-            .bind(&keys.ids)
-            .bind(numbers)
-            .execute(&mut *connection)
-            .await?;
-        sqlx::query(statements::AWAIT_UPDATES)
-            .bind(keys.pages)
-            .bind(keys.bulks)
-            .bind(keys.ids)
-            .execute(&mut *connection)
-            .await?;
-    }
-    let keys: Keys = released.iter().map(|it| it.key()).collect();
-    let numbers: Vec<_> = released.iter().map(|it| it.claim().0).collect();
-    for statement in [statements::RELEASE_CLAIMED, statements::RELEASE_RECLAIMED] {
-        sqlx::query(statement)
-            .bind(&keys.pages)
-            .bind(&keys.bulks)
-            .bind(&keys.ids)
-            .bind(&numbers)
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
 }
 
 #[async_trait]
@@ -261,65 +132,118 @@ impl Store for PostgresStore {
         settlements: &[&Settlement],
         claims: &[Claim],
     ) -> Result<Vec<Claimed>> {
-        let mut writer = self.writer.lock().await;
-        if let Some(mut connection) = writer.take() {
-            let work = transaction(&mut connection, first, settlements, claims);
-            match within(POSTGRES_TIMEOUT, work).await {
+        let mut guard = self.writers.lock().await;
+        let (mut conflicts, mut is_new) = (0, guard.is_none());
+        loop {
+            let mut writers = match guard.take() {
+                Some(writers) => writers,
+                None => self.connect_writers().await?,
+            };
+            let work = write::write(&mut writers, first, settlements, claims);
+            let error = match within(POSTGRES_TIMEOUT, work).await {
                 Ok(claimed) => {
-                    *writer = Some(connection);
+                    *guard = Some(writers);
                     return Ok(claimed);
                 }
-                // Networks drop connections that were idle, and Postgres ends one of two that deadlock. The same
-                // write again, under the same numbers, finds what it has done already.
-                Err(error) => tracing::debug!(%error, "writing to the ledger once more"),
+                Err(error) => error,
+            };
+            // The same write again, under the same numbers, finds what it has done already.
+            if error.is_conflict() && conflicts < POSTGRES_CONFLICTS_MAX {
+                conflicts += 1;
+                *guard = Some(writers);
+            } else if error.is_refusal() {
+                *guard = Some(writers);
+                return Err(error);
+            } else if is_new {
+                return Err(error);
+            } else {
+                // Networks drop connections that were idle.
+                is_new = true;
             }
+            tracing::debug!(%error, "writing to the ledger once more");
         }
-        let mut connection = self.address.connect_writer().await?;
-        let claimed =
-            within(POSTGRES_TIMEOUT, transaction(&mut connection, first, settlements, claims)).await?;
-        *writer = Some(connection);
-        Ok(claimed)
     }
 
     async fn find(&self, claims: &[Claim]) -> Result<Vec<Row>> {
         within(POSTGRES_TIMEOUT, async {
             let keys = claims.iter().map(|claim| &claim.key).collect();
-            rows(&mut *self.pool.acquire().await?, keys).await
+            write::rows(&mut *self.find_pool.acquire().await?, keys).await
         })
         .await
     }
 
     async fn bulk(&self, page_id: &str, bulk_id: &str) -> Result<Option<BulkRecord>> {
         let query = sqlx::query_as::<_, Counts>(statements::BULK).bind(page_id).bind(bulk_id);
-        let counts = within(POSTGRES_READ_TIMEOUT, async { Ok(query.fetch_all(&self.pool).await?) }).await?;
-        Ok(bulk_record(&counts))
+        let counts = async { Ok(query.fetch_all(&self.read_pool).await?) };
+        Ok(bulk_record(&within(POSTGRES_READ_TIMEOUT, counts).await?))
     }
 
     async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage> {
+        // Those of one state may lie far apart.
+        let (pool, timeout) = match query.state {
+            Some(_) => (&self.read_pool, POSTGRES_READ_TIMEOUT),
+            None => (&self.find_pool, POSTGRES_TIMEOUT),
+        };
         let rows = sqlx::query_as(statements::RESULTS)
             .bind(&query.page_id)
             .bind(&query.bulk_id)
             .bind(&query.after)
             .bind(query.state.map(|state| state.number()))
             .bind(i64::from(query.limit) + 1);
-        let rows = within(POSTGRES_READ_TIMEOUT, async { Ok(rows.fetch_all(&self.pool).await?) }).await?;
+        let rows = within(timeout, async { Ok(rows.fetch_all(pool).await?) }).await?;
         Ok(results_page(rows, query.limit))
     }
 
-    async fn sweep(&self, before_ms: i64) -> Result<bool> {
-        let swept = sqlx::query(statements::SWEEP).bind(before_ms).bind(LEDGER_SWEEP_ROWS);
-        within(POSTGRES_TIMEOUT, async {
-            let swept = swept.execute(&self.pool).await?.rows_affected();
-            sqlx::query(statements::SWEEP_OWNERS).execute(&self.pool).await?;
-            sqlx::query(statements::SWEEP_SHARES).execute(&self.pool).await?;
-            Ok(swept >= LEDGER_SWEEP_ROWS.unsigned_abs())
-        })
-        .await
+    async fn sweep(&self, retention: Duration) -> Result<bool> {
+        let swept = self.with_writer(async |writer| sweep::sweep(writer, &self.watch, retention).await).await;
+        match swept {
+            // Another replica sweeps as well.
+            Err(error) if error.is_conflict() => Ok(false),
+            swept => swept,
+        }
+    }
+
+    async fn rename_page(&self, from: &str, to: &str) -> Result<u64> {
+        let mut renamed = 0;
+        loop {
+            let rename = sqlx::query(statements::RENAME_PAGE).bind(from).bind(to);
+            let rename = rename.bind(LEDGER_WRITE_ROWS_MAX as i64);
+            let rows =
+                self.with_writer(async |writer| Ok(rename.execute(writer).await?.rows_affected())).await?;
+            if rows == 0 {
+                return Ok(renamed);
+            }
+            renamed += rows;
+        }
+    }
+
+    async fn origin(&self) -> Result<Option<String>> {
+        let origin = sqlx::query_scalar("SELECT origin FROM ledger_meta");
+        within(POSTGRES_TIMEOUT, async { Ok(origin.fetch_one(&self.find_pool).await?) }).await
+    }
+
+    async fn other_owners(&self) -> Result<u64> {
+        let others = sqlx::query_scalar(statements::OTHER_OWNERS).bind(self.lease.owner());
+        let others: i64 =
+            within(POSTGRES_TIMEOUT, async { Ok(others.fetch_one(&self.find_pool).await?) }).await?;
+        Ok(others.unsigned_abs())
+    }
+
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>> {
+        let [page_id, bulk_id, id] = parts(after);
+        let export = sqlx::query_as(statements::EXPORT).bind(page_id).bind(bulk_id).bind(id);
+        let export = export.bind(i64::from(limit));
+        let rows = within(POSTGRES_READ_TIMEOUT, async { Ok(export.fetch_all(&self.read_pool).await?) });
+        Ok(rows.await?.into_iter().map(record).collect())
+    }
+
+    async fn import(&self, records: &[Record]) -> Result<u64> {
+        self.with_writer(async |writer| write::import(writer, records).await).await
     }
 
     async fn probe(&self) -> Result<()> {
         within(POSTGRES_TIMEOUT, async {
-            let mut connection = self.pool.acquire().await?;
+            let mut connection = self.lease_pool.acquire().await?;
             let renewed = self.lease.renew(&mut connection).await;
             if renewed.is_err() {
                 // It may lead to a server that takes no writes any more.
@@ -335,7 +259,7 @@ impl Store for PostgresStore {
     }
 
     async fn share(&self, asks: &[Ask]) -> Result<Vec<Grant>> {
-        let mut connection = within(SHARE_TIMEOUT, async { Ok(self.pool.acquire().await?) }).await?;
+        let mut connection = within(SHARE_TIMEOUT, async { Ok(self.share_pool.acquire().await?) }).await?;
         let share = shares::share(&mut connection, self.lease.owner(), SHARE_LEASE, asks);
         let grants = within(SHARE_TIMEOUT, share).await;
         if grants.is_err() {
@@ -353,13 +277,19 @@ impl Store for PostgresStore {
     async fn close(&self) {
         for statement in [statements::END_OWNER, statements::END_SHARES] {
             let end = sqlx::query(statement).bind(self.lease.owner());
-            if let Err(error) = within(POSTGRES_TIMEOUT, async { Ok(end.execute(&self.pool).await?) }).await {
+            if let Err(error) =
+                within(POSTGRES_TIMEOUT, async { Ok(end.execute(&self.lease_pool).await?) }).await
+            {
                 tracing::warn!(ledger = self.name, %error, "this replica's leases end by themselves");
             }
         }
-        if let Some(connection) = self.writer.lock().await.take() {
-            drop(connection.close().await);
+        if let Some(Writers { lasting, joining }) = self.writers.lock().await.take() {
+            for connection in [lasting, joining] {
+                drop(tokio::time::timeout(POSTGRES_TIMEOUT, connection.close()).await);
+            }
         }
-        drop(tokio::time::timeout(POSTGRES_TIMEOUT, self.pool.close()).await);
+        for pool in [&self.lease_pool, &self.share_pool, &self.find_pool, &self.read_pool] {
+            drop(tokio::time::timeout(POSTGRES_TIMEOUT, pool.close()).await);
+        }
     }
 }

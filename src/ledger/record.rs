@@ -92,13 +92,14 @@ impl ClaimNumber {
 pub struct Ticket {
     key: Key,
     pub(super) claim: ClaimNumber,
+    fingerprint: [u8; 16],
     /// Where settlements go that nobody made; set as long as someone must make one.
     unsettled: Option<UnboundedSender<Settlement>>,
 }
 
 impl Ticket {
-    pub(super) fn new(key: Key, claim: ClaimNumber) -> Self {
-        Self { key, claim, unsettled: None }
+    pub(super) fn new(key: Key, claim: ClaimNumber, fingerprint: [u8; 16]) -> Self {
+        Self { key, claim, fingerprint, unsettled: None }
     }
 
     /// From now on, dropping it settles it.
@@ -111,7 +112,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if let Some(unsettled) = self.unsettled.take() {
             tracing::error!("a message was not settled: its outcome is unknown");
-            let ticket = Self::new(self.key.clone(), self.claim);
+            let ticket = Self::new(self.key.clone(), self.claim, self.fingerprint);
             // Fails if the ledger is closed: then it is unknown anyway.
             drop(unsettled.send(Settlement::unknown(ticket)));
         }
@@ -128,8 +129,8 @@ pub struct Settlement {
 /// How a claim ends.
 #[derive(Debug)]
 pub(super) enum End {
-    /// With an outcome.
-    Recorded { state: State, time_ms: i64, outcome: Box<RawValue> },
+    /// With an outcome, and the time that it names itself, if it does.
+    Recorded { state: State, time_ms: Option<i64>, outcome: Box<RawValue> },
     /// Surely not sent.
     Released,
     /// Surely not sent, because nobody heard that the claim succeeded, if it did. Its transaction may still be going on.
@@ -150,6 +151,10 @@ impl Settlement {
         self.ticket.claim
     }
 
+    pub(super) fn fingerprint(&self) -> &[u8; 16] {
+        &self.ticket.fingerprint
+    }
+
     /// Records the outcome of a message, or releases the claim if [`Outcome::is_recorded`] says no: the message can then
     /// be claimed anew.
     pub fn new(ticket: Ticket, outcome: &Outcome) -> Self {
@@ -157,7 +162,7 @@ impl Settlement {
             _ if !outcome.is_recorded() => End::Released,
             Outcome::Sent(receipt) => End::Recorded {
                 state: State::Sent,
-                time_ms: to_ms(receipt.sent_time),
+                time_ms: Some(to_ms(receipt.sent_time)),
                 outcome: outcome::of_receipt(receipt),
             },
             Outcome::Failed(error) => End::recorded_now(State::Failed, outcome::of_error(error)),
@@ -183,13 +188,13 @@ impl Settlement {
 
     /// Undoes a claim of a write that failed.
     pub(super) fn void(key: Key, claim: ClaimNumber) -> Self {
-        Self::end(Ticket::new(key, claim), End::Voided)
+        Self::end(Ticket::new(key, claim, [0; 16]), End::Voided)
     }
 }
 
 impl End {
     fn recorded_now(state: State, outcome: Box<RawValue>) -> Self {
-        Self::Recorded { state, time_ms: now_ms(), outcome }
+        Self::Recorded { state, time_ms: None, outcome }
     }
 }
 

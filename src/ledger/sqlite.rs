@@ -1,14 +1,17 @@
 //! The ledger in a SQLite file of this process alone.
 //!
-//! One connection writes, one reads, in WAL mode: a long read never holds up a claim. A process numbers its claims from
-//! where the last one ended: every claim of an earlier process is unknown at once, however many there are.
+//! One connection writes, one makes short reads, one makes those that may be long, in WAL mode: neither holds up another. A
+//! process numbers its claims from where the last one ended: every claim of an earlier process is unknown at once, however
+//! many there are. What is old is told by those numbers too, not by a clock that may be wrong.
 
 mod open;
+mod place;
 mod statements;
+mod sweep;
 
-use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Mutex as SyncMutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -16,14 +19,19 @@ use sqlx::sqlite::{SqliteConnection, SqliteRow};
 use sqlx::{Connection, Row as _};
 use tokio::sync::Mutex;
 
+use self::place::Place;
+use self::sweep::Sweep;
+use super::clock::Watch;
 use super::error::{LedgerError, Result};
 use super::json::{Hex, Numbered, grouped, json};
+use super::origin::Origin;
 use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
-use super::rows::{Counts, bulk_record, results_page};
+use super::rows::{Counts, bulk_record, parts, record, results_page};
 use super::store::{Row, Store, Verdict, all_new, carry_out, judge, split};
-use crate::limits::LEDGER_SWEEP_ROWS;
+use super::transfer::Record;
+use crate::limits::{LEDGER_WRITE_ROWS_MAX, SQLITE_LOOK_INTERVAL};
 
 /// A SQLite file.
 #[derive(Debug)]
@@ -32,30 +40,48 @@ pub(super) struct SqliteStore {
     /// Claims with lower numbers are those of earlier processes.
     first_claim: i64,
     next_claim: AtomicI64,
+    /// This process, among all that had the file open.
+    owner: i64,
+    /// The file, until it is closed.
+    place: SyncMutex<Option<Place>>,
     writer: Mutex<Option<Writer>>,
-    reader: Mutex<Option<SqliteConnection>>,
+    finder: Mutex<Option<SqliteConnection>>,
+    counter: Mutex<Option<SqliteConnection>>,
 }
 
 #[derive(Debug)]
 struct Writer {
     connection: SqliteConnection,
-    /// The last claim that the sweep has looked at; 0 before it begins anew.
-    swept_to: i64,
-    _lock: File,
+    sweep: Sweep,
 }
 
 impl SqliteStore {
     /// Opens a file and creates it if need be.
-    pub(super) async fn open(name: &str, path: &Path) -> Result<Self> {
-        let opened = open::open(path).await?;
-        let writer = Writer { connection: opened.writer, swept_to: 0, _lock: opened.lock };
+    pub(super) async fn open(name: &str, path: &Path, origin: &Origin) -> Result<Self> {
+        let opened = open::open(path, origin).await?;
+        let sweep = Sweep::new(Watch::new(now_ms()));
         Ok(Self {
             name: name.to_owned(),
             first_claim: opened.first_claim,
             next_claim: AtomicI64::new(opened.first_claim),
-            writer: Mutex::new(Some(writer)),
-            reader: Mutex::new(Some(opened.reader)),
+            owner: opened.owner,
+            place: SyncMutex::new(Some(opened.place)),
+            writer: Mutex::new(Some(Writer { connection: opened.writer, sweep })),
+            finder: Mutex::new(Some(opened.finder)),
+            counter: Mutex::new(Some(opened.counter)),
         })
+    }
+
+    /// Fails if the file is not where it was opened.
+    fn check_place(&self) -> Result<()> {
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner);
+        place.as_ref().map_or_else(|| Err(LedgerError::closed()), Place::check)
+    }
+
+    /// Fails if another process has taken the file, past its lock.
+    async fn check_owner(&self, connection: &mut SqliteConnection) -> Result<()> {
+        let owner: i64 = sqlx::query_scalar("SELECT owner FROM ledger_meta").fetch_one(connection).await?;
+        if owner == self.owner { Ok(()) } else { Err(taken()) }
     }
 
     async fn rows(&self, connection: &mut SqliteConnection, claims: &[Claim]) -> Result<Vec<Row>> {
@@ -95,7 +121,10 @@ impl SqliteStore {
         let rows: Vec<_> = reclaims.collect();
         if !rows.is_empty() {
             let reclaim = sqlx::query(statements::RECLAIM).bind(grouped(&rows)?).bind(first.0).bind(now);
-            reclaim.execute(connection).await?;
+            let taken_over = reclaim.bind(self.owner).execute(connection).await?.rows_affected();
+            if taken_over != rows.len() as u64 {
+                return Err(taken());
+            }
         }
         Ok(carry_out(claims, verdicts, first, |_| true))
     }
@@ -110,12 +139,19 @@ fn row<'a, V>(key: &'a Key, runs: Option<&'a [u8]>, value: V) -> (Head<'a>, &'a 
 type Head<'a> = (&'a str, &'a str, Option<Hex<'a>>);
 
 /// Settlements as [`statements::WRITE`] wants them: those that leave a record, and those that release a claim.
-fn settled(settlements: &[&Settlement]) -> Result<[String; 2]> {
+fn settled(settlements: &[&Settlement], now: i64) -> Result<[String; 2]> {
     let (recorded, released) = split(settlements);
     let recorded: Vec<_> =
-        recorded.iter().map(|it| ((it.state, it.time_ms), it.claim.0, it.outcome)).collect();
+        recorded.iter().map(|it| ((it.state, it.time_ms.unwrap_or(now)), it.claim.0, it.outcome)).collect();
     let released: Vec<_> = released.iter().map(|it| it.claim().0).collect();
     Ok([grouped(&recorded)?, json(&released)?])
+}
+
+/// The error of a process that is not the owner any more.
+fn taken() -> LedgerError {
+    LedgerError::passing(
+        "another process has taken the file over: nothing is sent here any more. Stop one of the two",
+    )
 }
 
 /// A connection that is in use, or the word that the ledger is closed.
@@ -134,7 +170,7 @@ impl Store for SqliteStore {
     }
 
     fn check(&self, _claim: ClaimNumber) -> Result<()> {
-        Ok(())
+        self.check_place()
     }
 
     async fn write(
@@ -143,7 +179,8 @@ impl Store for SqliteStore {
         settlements: &[&Settlement],
         claims: &[Claim],
     ) -> Result<Vec<Claimed>> {
-        let [recorded, released] = settled(settlements)?;
+        let now = now_ms();
+        let [recorded, released] = settled(settlements, now)?;
         let rows: Vec<_> = claims
             .iter()
             .enumerate()
@@ -155,7 +192,7 @@ impl Store for SqliteStore {
                 )
             })
             .collect();
-        let (claimed, now) = (grouped(&rows)?, now_ms());
+        let claimed = grouped(&rows)?;
         let mut guard = self.writer.lock().await;
         let connection = &mut opened(&mut guard)?.connection;
         let write = sqlx::query_scalar::<_, i64>(statements::WRITE)
@@ -163,34 +200,37 @@ impl Store for SqliteStore {
             .bind(released)
             .bind(claimed)
             .bind(first.0)
-            .bind(now);
+            .bind(now)
+            .bind(self.owner);
         match write.fetch_all(&mut *connection).await {
             Ok(inserted) if inserted == [claims.len() as i64] => Ok(all_new(claims, first)),
             // Nobody else writes: what is there now was there then.
             Ok(_) => self.judge(connection, first, claims, now).await,
             Err(error) => {
                 // Fails if SQLite has rolled back already.
-                drop(sqlx::query("ROLLBACK").execute(connection).await);
+                drop(sqlx::query("ROLLBACK").execute(&mut *connection).await);
+                self.check_owner(connection).await?;
                 Err(error.into())
             }
         }
     }
 
     async fn find(&self, claims: &[Claim]) -> Result<Vec<Row>> {
-        let mut guard = self.reader.lock().await;
+        let mut guard = self.finder.lock().await;
         self.rows(opened(&mut guard)?, claims).await
     }
 
     async fn bulk(&self, page_id: &str, bulk_id: &str) -> Result<Option<BulkRecord>> {
-        let mut guard = self.reader.lock().await;
-        let reader = opened(&mut guard)?;
-        let query = sqlx::query_as::<_, Counts>(statements::BULK);
-        let counts = query.bind(page_id).bind(bulk_id).bind(self.first_claim).fetch_all(reader).await?;
+        let mut guard = self.counter.lock().await;
+        let query = sqlx::query_as::<_, Counts>(statements::BULK).bind(page_id).bind(bulk_id);
+        let counts = query.bind(self.first_claim).fetch_all(opened(&mut guard)?).await?;
         Ok(bulk_record(&counts))
     }
 
     async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage> {
-        let mut guard = self.reader.lock().await;
+        // Those of one state may lie far apart.
+        let connection = if query.state.is_some() { &self.counter } else { &self.finder };
+        let mut guard = connection.lock().await;
         let rows = sqlx::query_as(statements::RESULTS)
             .bind(&query.page_id)
             .bind(&query.bulk_id)
@@ -203,48 +243,97 @@ impl Store for SqliteStore {
         Ok(results_page(rows, query.limit))
     }
 
-    async fn sweep(&self, before_ms: i64) -> Result<bool> {
+    async fn sweep(&self, retention: Duration) -> Result<bool> {
         let mut guard = self.writer.lock().await;
-        let Writer { connection, swept_to, .. } = opened(&mut guard)?;
-        let after = std::mem::take(swept_to);
-        let (to, has_more): (Option<i64>, Option<bool>) = sqlx::query_as(statements::SWEEP_TO)
-            .bind(after)
-            .bind(LEDGER_SWEEP_ROWS)
-            .bind(before_ms)
-            .bind(now_ms())
-            .fetch_one(&mut *connection)
-            .await?;
-        let Some(to) = to.filter(|_| has_more == Some(true)) else { return Ok(false) };
-        let sweep =
-            sqlx::query(statements::SWEEP).bind(after).bind(to).bind(before_ms).bind(self.first_claim);
-        sweep.execute(connection).await?;
-        *swept_to = to;
-        Ok(true)
+        let Writer { connection, sweep } = opened(&mut guard)?;
+        let next_claim = self.next_claim.load(Ordering::Relaxed);
+        sweep.step(connection, self.owner, [self.first_claim, next_claim], retention).await
+    }
+
+    async fn rename_page(&self, from: &str, to: &str) -> Result<u64> {
+        let mut renamed = 0;
+        loop {
+            // Claims need not wait for all of it.
+            let mut guard = self.writer.lock().await;
+            let rename = sqlx::query(statements::RENAME_PAGE).bind(from).bind(to);
+            let rename = rename.bind(LEDGER_WRITE_ROWS_MAX as i64).bind(self.first_claim);
+            match rename.execute(&mut opened(&mut guard)?.connection).await?.rows_affected() {
+                0 => return Ok(renamed),
+                rows => renamed += rows,
+            }
+        }
+    }
+
+    async fn origin(&self) -> Result<Option<String>> {
+        let mut guard = self.finder.lock().await;
+        let origin = sqlx::query_scalar("SELECT origin FROM ledger_meta");
+        Ok(origin.fetch_one(opened(&mut guard)?).await?)
+    }
+
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>> {
+        let mut guard = self.counter.lock().await;
+        let [page_id, bulk_id, id] = parts(after);
+        let export = sqlx::query_as(statements::EXPORT).bind(page_id).bind(bulk_id).bind(id).bind(limit);
+        Ok(export.fetch_all(opened(&mut guard)?).await?.into_iter().map(record).collect())
+    }
+
+    async fn import(&self, records: &[Record]) -> Result<u64> {
+        let first = self.next_claim(records.len());
+        let mut guard = self.writer.lock().await;
+        let mut transaction = opened(&mut guard)?.connection.begin().await?;
+        let mut new = 0;
+        for (ordinal, it) in records.iter().enumerate() {
+            let import = sqlx::query(statements::IMPORT)
+                .bind(first.nth(ordinal).0)
+                .bind(&*it.key.page_id)
+                .bind(&*it.key.bulk_id)
+                .bind(&*it.key.id)
+                .bind(&it.fingerprint)
+                .bind(it.state)
+                .bind(it.claim_time)
+                .bind(it.update_time)
+                .bind(&it.outcome)
+                .bind(&it.runs);
+            new += import.execute(&mut *transaction).await?.rows_affected();
+        }
+        transaction.commit().await?;
+        Ok(new)
+    }
+
+    async fn look(&self) -> Result<()> {
+        self.check_place()
     }
 
     /// Writes and removes 64 KiB: a file that takes a few bytes may still be too full for claims.
     async fn probe(&self) -> Result<()> {
+        self.check_place()?;
         let mut guard = self.writer.lock().await;
         let writer = &mut opened(&mut guard)?.connection;
+        self.check_owner(writer).await?;
         sqlx::query("UPDATE ledger_probe SET filler = zeroblob(65536)").execute(&mut *writer).await?;
         sqlx::query("UPDATE ledger_probe SET filler = NULL").execute(writer).await?;
         Ok(())
     }
 
     fn heartbeat(&self) -> Option<Duration> {
-        None
+        Some(SQLITE_LOOK_INTERVAL)
     }
 
     async fn close(&self) {
-        if let Some(reader) = self.reader.lock().await.take() {
-            drop(reader.close().await);
+        for reader in [&self.finder, &self.counter] {
+            if let Some(reader) = reader.lock().await.take() {
+                drop(reader.close().await);
+            }
+        }
+        if let Some(Writer { mut connection, .. }) = self.writer.lock().await.take() {
+            let closed = "UPDATE ledger_meta SET path = NULL WHERE owner = $1";
+            drop(sqlx::query(closed).bind(self.owner).execute(&mut connection).await);
+            if let Err(error) = connection.close().await {
+                tracing::warn!(ledger = self.name, %error, "the ledger did not close well");
+            }
         }
         // The lock goes last.
-        if let Some(Writer { connection, _lock, .. }) = self.writer.lock().await.take()
-            && let Err(error) = connection.close().await
-        {
-            tracing::warn!(ledger = self.name, %error, "the ledger did not close well");
-        }
+        drop(self.place.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }
 

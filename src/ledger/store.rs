@@ -12,6 +12,7 @@ use super::record::{
     Ticket,
 };
 use super::shares::{Ask, Grant};
+use super::transfer::Record;
 use crate::error::Outcome;
 use crate::limits::LEDGER_RUNS_MAX;
 
@@ -43,12 +44,36 @@ pub(super) trait Store: std::fmt::Debug + Send + Sync {
 
     async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage>;
 
-    /// Takes one step through the records, of about [`crate::limits::LEDGER_SWEEP_ROWS`], and removes those that were
-    /// claimed before a time; what is in progress stays. True if another step should follow soon.
-    async fn sweep(&self, before_ms: i64) -> Result<bool>;
+    /// Takes one step through the records, of about [`crate::limits::LEDGER_SWEEP_ROWS`], and removes those that have been
+    /// there for longer than the retention, as steady clocks tell; what is in progress stays. True if another step should
+    /// follow soon.
+    async fn sweep(&self, retention: Duration) -> Result<bool>;
+
+    /// Gives the records of one page to another, but for those that the other one has already, and for what is in progress.
+    /// Returns how many those are.
+    async fn rename_page(&self, from: &str, to: &str) -> Result<u64>;
 
     /// Finds out whether it can be written, and renews what keeps its claims its own.
     async fn probe(&self) -> Result<()>;
+
+    /// Which Graph the records are of.
+    async fn origin(&self) -> Result<Option<String>>;
+
+    /// How many others use it right now.
+    async fn other_owners(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    /// Records after a key, in the order of their keys, as whoever finds them later would read them.
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>>;
+
+    /// Takes records over, but for those of messages that are on record. Returns how many were new.
+    async fn import(&self, records: &[Record]) -> Result<u64>;
+
+    /// Finds out, at little cost, whether it can be used, and renews what keeps its claims its own.
+    async fn look(&self) -> Result<()> {
+        self.probe().await
+    }
 
     /// Other processes may use it at the same time, and send for the same pages.
     fn is_shared(&self) -> bool {
@@ -60,7 +85,7 @@ pub(super) trait Store: std::fmt::Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// How often [`Store::probe`] must be called, even if nothing is to be done.
+    /// How often [`Store::look`] must be called, even if nothing is to be done.
     fn heartbeat(&self) -> Option<Duration>;
 
     async fn close(&self);
@@ -151,7 +176,7 @@ pub(super) fn all_new(claims: &[Claim], first: ClaimNumber) -> Vec<Claimed> {
 }
 
 fn new(claim: &Claim, number: ClaimNumber) -> Claimed {
-    Claimed::New(Ticket::new(claim.key.clone(), number))
+    Claimed::New(Ticket::new(claim.key.clone(), number, claim.fingerprint))
 }
 
 /// What a group of claims found, given the rows of its keys. Their numbers tell which it inserted itself.
@@ -185,7 +210,7 @@ pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, first: ClaimNumber) -> Vec
     verdicts.collect()
 }
 
-/// What claims would find that need not be claimed any more: an outcome, or another request under the same id.
+/// What is on record under the keys of claims: an outcome, another request under the same id, or that it is being sent.
 pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Claimed>> {
     let mut recorded: Vec<Option<Claimed>> = claims.iter().map(|_| None).collect();
     for row in rows {
@@ -194,7 +219,9 @@ pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Cla
         };
         if row.fingerprint != claim.fingerprint {
             *found = Some(Claimed::Reused);
-        } else if !row.is_in_progress() && row.resent_by(claim).is_none() {
+        } else if row.is_in_progress() {
+            *found = Some(Claimed::InProgress);
+        } else if row.resent_by(claim).is_none() {
             *found = Some(Claimed::Settled(row.outcome()));
         }
     }
@@ -228,6 +255,7 @@ pub(super) fn split<'a>(settlements: &[&'a Settlement]) -> (Vec<Recorded<'a>>, V
             End::Recorded { state, time_ms, outcome } => recorded.push(Recorded {
                 key: settlement.key(),
                 claim: settlement.claim(),
+                fingerprint: settlement.fingerprint(),
                 state: state.number(),
                 time_ms: *time_ms,
                 outcome,
@@ -243,7 +271,9 @@ pub(super) fn split<'a>(settlements: &[&'a Settlement]) -> (Vec<Recorded<'a>>, V
 pub(super) struct Recorded<'a> {
     pub(super) key: &'a Key,
     pub(super) claim: ClaimNumber,
+    pub(super) fingerprint: &'a [u8; 16],
     pub(super) state: i64,
-    pub(super) time_ms: i64,
+    /// The time that the outcome names itself, if it does.
+    pub(super) time_ms: Option<i64>,
     pub(super) outcome: &'a serde_json::value::RawValue,
 }

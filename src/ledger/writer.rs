@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::Options;
 use super::error::{LedgerError, Result};
-use super::record::{Claim, ClaimNumber, Claimed, Settlement, now_ms};
+use super::record::{Claim, ClaimNumber, Claimed, Settlement};
 use super::store::Store;
 use crate::limits::{
     LEDGER_SWEEP_PAUSE, LEDGER_UNARY_MEMORY, LEDGER_UNSETTLED_MAX, LEDGER_WRITE_ROWS_BESIDE_UNARY,
@@ -379,8 +379,7 @@ impl Writer {
         if self.away.is_some() || Instant::now() < self.next_sweep {
             return;
         }
-        let retention_ms = i64::try_from(self.options.retention.as_millis()).unwrap_or(i64::MAX);
-        match self.store.sweep(now_ms().saturating_sub(retention_ms)).await {
+        match self.store.sweep(self.options.retention).await {
             Ok(has_more) => {
                 let pause = if has_more { LEDGER_SWEEP_PAUSE } else { self.options.sweep_interval };
                 self.next_sweep = Instant::now() + pause;
@@ -434,7 +433,7 @@ async fn beat(store: Arc<dyn Store>, interval: Duration, commands: mpsc::WeakUnb
     loop {
         tokio::time::sleep(interval).await;
         let Some(commands) = commands.upgrade().filter(|commands| !commands.is_closed()) else { return };
-        if let Err(error) = store.probe().await {
+        if let Err(error) = store.look().await {
             drop(commands.send(Command::Away(error.at(store.name()))));
         }
     }

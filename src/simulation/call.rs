@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::account::Passage;
 use super::graph::{Answer, Mood};
 use super::world::World;
-use crate::dispatch::attempt::{self, Cleared, End, Report, Seen};
+use crate::dispatch::attempt::{self, Answered, Cleared, End, Report, Seen};
 use crate::dispatch::lane::core::{Call, CallNumber, Event};
 use crate::dispatch::queued::Queued;
 use crate::dispatch::retry::Retry;
@@ -33,9 +33,8 @@ impl World {
     pub(super) fn begin_call(&mut self, replica: usize, page: usize, call: Call) {
         let Call { number, page: configured, mut messages, is_try } = call;
         let place = Place { replica, page, call: number, configured, messages: messages.len(), is_try };
-        for (queued, outcome) in attempt::take_unwanted(&mut messages, self.instant()) {
-            queued.reply.answer(outcome);
-        }
+        let unwanted = attempt::take_unwanted(&mut messages, self.instant());
+        self.refuse(unwanted);
         let (owner, life) = (self.replicas[replica].owner, self.replicas[replica].life);
         let (there, back) = (self.up_to(self.plan.write / 2), self.up_to(self.plan.write / 2));
         let now = self.moment(replica).time;
@@ -47,6 +46,15 @@ impl World {
                 world.after_at(replica, back, move |world| world.claimed(place, owner, messages, found));
             }
         });
+    }
+
+    /// Answers messages that are not sent, by what is on record of them.
+    pub(super) fn refuse(&mut self, refused: Vec<Answered>) {
+        let claims: Vec<_> = refused.iter().filter_map(|(queued, _)| queued.claim.clone()).collect();
+        let on_record = self.database.on_record(&claims, self.now);
+        for (queued, outcome) in attempt::correct(refused, on_record) {
+            queued.reply.answer(outcome);
+        }
     }
 
     fn claimed(

@@ -252,9 +252,7 @@ impl World {
         for call in calls {
             self.begin_call(replica, page, call);
         }
-        for (queued, outcome) in answers {
-            queued.reply.answer(outcome);
-        }
+        self.refuse(answers);
         if let Some(asked) = probe {
             let latency = self.up_to(self.plan.latency);
             self.after_at(replica, latency, move |world| {

@@ -58,6 +58,11 @@ impl Database {
         self.ledger.claim(claims, owner, milliseconds(time))
     }
 
+    /// What is on record of claims; nothing if nobody can look.
+    pub(super) fn on_record(&self, claims: &[Claim], now: Duration) -> Vec<Option<Claimed>> {
+        if self.is_away(now) { Vec::new() } else { self.ledger.look_up(claims) }
+    }
+
     pub(super) fn settle(&mut self, settlements: &[Settlement]) {
         self.ledger.settle(settlements);
     }

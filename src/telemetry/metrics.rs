@@ -45,6 +45,7 @@ struct Instruments {
     receipts_mismatched: Counter<u64>,
     ledger_duration: Histogram<f64>,
     ledger_rows: Histogram<u64>,
+    ledger_setbacks: Counter<u64>,
 }
 
 /// Outcomes of a group of messages, counted by state and reason.
@@ -168,14 +169,19 @@ impl Metrics {
                 .with_description("Claims and outcomes of one write")
                 .with_boundaries(WRITE_ROWS.to_vec())
                 .build(),
+            ledger_setbacks: counter(
+                "messenger.ledger.setbacks",
+                "{setback}",
+                "Times that the ledger's database was found to have lost what it had confirmed",
+            ),
             provider,
             meter,
             registry,
             is_told,
         };
         // So that they are there before the first time.
-        let Instruments { replays, retries, accept_errors, receipts_mismatched, .. } = &instruments;
-        for counter in [replays, retries, accept_errors, receipts_mismatched] {
+        let Instruments { replays, retries, accept_errors, receipts_mismatched, ledger_setbacks, .. } = &instruments;
+        for counter in [replays, retries, accept_errors, receipts_mismatched, ledger_setbacks] {
             counter.add(0, &[]);
         }
         instruments.streams.add(0, &[]);
@@ -318,6 +324,11 @@ impl Metrics {
     /// A connection could not be accepted.
     pub fn accept_failed(&self) {
         self.0.accept_errors.add(1, &[]);
+    }
+
+    /// The ledger's database has gone back behind what it had confirmed.
+    pub fn ledger_went_back(&self) {
+        self.0.ledger_setbacks.add(1, &[]);
     }
 
     /// A group of rows was written to the ledger, or could not be.

@@ -15,6 +15,7 @@ on_both_stores! {
     results_come_page_by_page_in_the_order_of_their_ids
     a_state_filters_results
     old_outcomes_are_forgotten_and_nothing_else
+    a_clock_that_jumps_makes_nothing_old
 }
 
 /// Claims items and settles them with an outcome.
@@ -118,7 +119,7 @@ async fn old_outcomes_are_forgotten_and_nothing_else(place: Place) {
     let quick = Options { sweep_interval: Duration::from_millis(10), ..Options::default() };
     let ledger = place.open_with(Options { retention: Duration::from_secs(3600), ..quick }).await;
     let old_claim = ticket(ledger.claim(vec![claim("old claim")]).await.unwrap().remove(0));
-    place.execute("UPDATE ledger_message SET claim_time = claim_time - 3600 * 1000").await;
+    place.age().await;
     record(&ledger, ids("young", 10), &sent("m")).await;
 
     let count = async || {
@@ -129,4 +130,24 @@ async fn old_outcomes_are_forgotten_and_nothing_else(place: Place) {
     drop(left);
     settle(&ledger, old_claim, &sent("m")).await;
     eventually(async || count().await == (10, 0, 0)).await;
+}
+
+async fn a_clock_that_jumps_makes_nothing_old(place: Place) {
+    let day_ms = 24 * 3600 * 1000;
+    let quick = Options { sweep_interval: Duration::from_millis(10), ..Options::default() };
+    for (jump_ms, id) in [(8 * day_ms, "a"), (-8 * day_ms, "b"), (365 * day_ms, "c")] {
+        let ledger = place.open_with(quick.clone()).await;
+        record(&ledger, [id.to_owned()], &sent("m")).await;
+        // It goes on jumping while the service runs, and while it does not.
+        place.jump(jump_ms).await;
+        let looked = place.number("SELECT time_ms FROM ledger_meta").await;
+        eventually(async || place.number("SELECT time_ms FROM ledger_meta").await != looked).await;
+        ledger.close().await;
+        place.jump(jump_ms).await;
+    }
+    let ledger = place.open_with(quick).await;
+    let looked = place.number("SELECT time_ms FROM ledger_meta").await;
+    eventually(async || place.number("SELECT time_ms FROM ledger_meta").await != looked).await;
+    let bulk = ledger.bulk("page", "bulk").await.unwrap().unwrap();
+    assert_eq!(bulk.sent, 3, "the retention is a week, and this test takes seconds");
 }

@@ -175,12 +175,14 @@ async fn claims_of_a_replica_that_died_are_unknown_to_the_others() {
 async fn a_claim_that_is_committed_after_its_caller_was_refused_is_undone() {
     let place = Place::postgres().await;
     let ledger = place.open().await;
-    // What a first write would leave that hangs in its commit, and the caller with it.
-    let mut hanging = place.begin(
-        "INSERT INTO ledger_message SELECT 'page', 'bulk', 'a', decode(repeat('01', 16), 'hex'), 0, max(id) << 38, 0, 0 \
-         FROM ledger_owner",
-    )
-    .await;
+    let _first = ticket(claim_one(&ledger, claim("first")).await);
+    // What the next write would leave that hangs in its commit, and the caller with it.
+    let mut hanging = place
+        .begin(
+            "INSERT INTO ledger_message SELECT 'page', 'bulk', 'a', decode(repeat('01', 16), 'hex'), 0, claim + 1, 0, 0 \
+             FROM ledger_message",
+        )
+        .await;
     ledger.claim(vec![claim("a")]).await.unwrap_err();
     ledger.readiness().wait_for(|is_ready| *is_ready).await.unwrap();
     drop(ledger.claim(vec![claim("b")]).await);

@@ -54,6 +54,56 @@ impl Place {
         .unwrap();
     }
 
+    /// The number that a query returns.
+    pub async fn number(&self, query: &str) -> i64 {
+        let query = AssertSqlSafe(query);
+        match &self.database {
+            Database::Sqlite { .. } => {
+                let mut connection = SqliteConnection::connect(&self.url).await.unwrap();
+                sqlx::query_scalar(query).fetch_one(&mut connection).await
+            }
+            Database::Postgres { direct_url, .. } => {
+                let mut connection = PgConnection::connect(direct_url).await.unwrap();
+                sqlx::query_scalar(query).fetch_one(&mut connection).await
+            }
+        }
+        .unwrap()
+    }
+
+    /// Makes all that was claimed so far an hour older, by the ledger's own count of time.
+    pub async fn age(&self) {
+        self.execute("UPDATE ledger_message SET claim_time = claim_time - 3600000").await;
+        let mark = match &self.database {
+            Database::Sqlite { .. } => {
+                "INSERT INTO ledger_mark SELECT uptime_ms - 3600000, (SELECT max(claim) + 1 FROM ledger_message)
+                FROM ledger_meta"
+            }
+            Database::Postgres { .. } => {
+                "INSERT INTO ledger_mark SELECT -3600000, time_ms FROM ledger_mark WHERE uptime_ms = 0"
+            }
+        };
+        self.execute(mark).await;
+    }
+
+    /// Makes the clock jump by so many milliseconds: all times of before are that much earlier. What knows no clock stays.
+    pub async fn jump(&self, milliseconds: i64) {
+        let mut statements = vec![
+            format!("UPDATE ledger_message SET claim_time = claim_time - {milliseconds}"),
+            format!("UPDATE ledger_meta SET time_ms = time_ms - {milliseconds}"),
+        ];
+        if matches!(self.database, Database::Postgres { .. }) {
+            statements.push(format!("UPDATE ledger_mark SET time_ms = time_ms - {milliseconds}"));
+        }
+        for statement in statements {
+            self.execute(&statement).await;
+        }
+    }
+
+    /// The SQLite file.
+    pub fn path(&self) -> std::path::PathBuf {
+        self.url.strip_prefix("sqlite://").unwrap().into()
+    }
+
     /// Begins a transaction on Postgres, does a statement, and leaves it there.
     pub async fn begin(&self, statement: &str) -> PgConnection {
         let Database::Postgres { direct_url, .. } = &self.database else { panic!("only on Postgres") };

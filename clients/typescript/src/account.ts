@@ -14,10 +14,11 @@ import {
 
 const ITEMS_PER_FRAME_MAX = 500;
 const FRAME_BYTES_MAX = 512 * 1024;
-const FIRST_WAIT_MAX_MS = 200;
+/** The longest first wait before another try. It doubles with every failure. */
+export const FIRST_WAIT_MAX_MS = 200;
 const WAIT_MAX_MS = 15_000;
-// After a stream that left nothing but items in progress: the service is well, and their outcome may come any time.
-const IN_PROGRESS_WAIT_MAX_MS = 2_000;
+/** The longest wait for what is in progress: the service is well, and the outcome may come any time. */
+export const IN_PROGRESS_WAIT_MAX_MS = 2_000;
 
 // Nothing was sent for now; the same item may be sent once the service is well again, or has finished what an earlier
 // stream began.
@@ -55,7 +56,10 @@ export class Account {
   private failures = 0;
   private failingSince: number | undefined;
 
-  /** `start` has a bulk id: only a bulk with a name can be opened again. */
+  /**
+   * `start` has a bulk id, because only a bulk with a name can be opened again, and a run id: all streams are of one
+   * run.
+   */
   constructor(
     private readonly start: BulkStart,
     private timeoutMs: number,

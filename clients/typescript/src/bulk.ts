@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { Code } from "@connectrpc/connect";
 import type { Account } from "./account.js";
-import { type MessengerError, typedError } from "./error.js";
+import { MessengerError, typedError } from "./error.js";
 import {
   type BulkItem,
   BulkItemSchema,
@@ -41,13 +42,14 @@ class Changes {
 }
 
 /**
- * Runs the streams of one bulk, one after another. The source is read, frames are written and results are read
+ * Runs the streams of one bulk, one after another. A stream that is not accepted in time is given up. The source is read, frames are written and results are read
  * independently, so that none waits for another without need.
  */
 export async function* runBulk(
   account: Account,
   source: BulkSource,
   open: OpenStream,
+  acceptTimeoutMs: number,
   signal: AbortSignal,
 ): AsyncGenerator<ItemResult, void, undefined> {
   const closed = new AbortController();
@@ -60,10 +62,16 @@ export async function* runBulk(
     for (;;) {
       let error: MessengerError | undefined;
       const ended = new AbortController();
+      let isLate = false;
+      const timer = setTimeout(() => {
+        isLate = true;
+        ended.abort();
+      }, acceptTimeoutMs);
       try {
         const over = AbortSignal.any([cancelled, ended.signal]);
         for await (const { frame } of open(frames(account.open(), account, changes, over), over)) {
           if (frame.case === "accepted") {
+            clearTimeout(timer);
             account.accept(frame.value.maxInFlight);
           } else if (frame.case === "results") {
             const results = frame.value.results.filter((result) => account.settle(result));
@@ -76,8 +84,12 @@ export async function* runBulk(
           changes.note();
         }
       } catch (raised) {
-        error = typedError(raised, cancelled.aborted);
+        const message = `the service did not answer the start within ${acceptTimeoutMs} ms`;
+        error = isLate
+          ? new MessengerError(Code.Unavailable, message)
+          : typedError(raised, cancelled.aborted);
       } finally {
+        clearTimeout(timer);
         ended.abort();
         changes.note();
       }

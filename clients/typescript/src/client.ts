@@ -1,11 +1,13 @@
 import { randomUUID } from "node:crypto";
+import { setMaxListeners } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 import { create, type DescMessage, type MessageInitShape } from "@bufbuild/protobuf";
 import { type Client, Code, createClient, type Interceptor } from "@connectrpc/connect";
 import { createGrpcTransport, Http2SessionManager } from "@connectrpc/connect-node";
-import { Account } from "./account.js";
+import { Account, FIRST_WAIT_MAX_MS, IN_PROGRESS_WAIT_MAX_MS } from "./account.js";
 import { type BulkSource, runBulk } from "./bulk.js";
 import { typedError } from "./error.js";
+import { ErrorReason } from "./gen/messenger/v1/error_pb.js";
 import {
   type Bulk,
   BulkStartSchema,
@@ -28,7 +30,6 @@ import {
 
 const USER_AGENT = "messenger-connector-typescript/0.1.0";
 const TRIES_MAX = 4;
-const FIRST_WAIT_MAX_MS = 200;
 const WAIT_MAX_MS = 5_000;
 
 /** How to connect. */
@@ -39,7 +40,7 @@ export interface ConnectOptions {
    * TLS: `true` trusts Node's own authorities; `ca`, and for mutual TLS `cert` and `key`, are PEM.
    */
   tls?: true | { ca?: string | Buffer; cert?: string | Buffer; key?: string | Buffer };
-  /** Deadline of a call that names none. Default: 30,000. */
+  /** Deadline of a call that names none, and of the start of a stream. Default: 30,000. */
   timeoutMs?: number;
 }
 
@@ -62,6 +63,16 @@ export interface BulkOptions {
   signal?: AbortSignal;
 }
 
+/**
+ * The results of a bulk, as they come. Nothing is sent before the first one is asked for.
+ */
+export interface BulkRun extends AsyncGenerator<ItemResult, void, undefined> {
+  /** Name of the bulk: the start's, or the one made up for it. Under it the bulk can be resumed. */
+  readonly bulkId: string;
+  /** Name of this run of the bulk: the start's, or the one made up for it. */
+  readonly runId: string;
+}
+
 type Send<Request extends DescMessage, Response> = (
   request: MessageInitShape<Request>,
   options: { timeoutMs: number; signal: AbortSignal },
@@ -75,12 +86,16 @@ export class MessengerClient {
     private readonly client: Client<typeof MessengerService>,
     private readonly sessions: Http2SessionManager,
     private readonly timeoutMs: number,
-  ) {}
+  ) {
+    // As many calls at a time as the service allows listen to it.
+    setMaxListeners(0, this.closing.signal);
+  }
 
   /**
    * A client of the service at `address` ("host:port"). Connects with the first call.
    *
-   * A call that ends UNAVAILABLE is made again, 4 times in all; no other is.
+   * A call that ends UNAVAILABLE is made again, 4 times in all, and one whose message is in progress until its deadline;
+   * no other is.
    */
   static connect(address: string, options: ConnectOptions = {}): MessengerClient {
     const { key, tls, timeoutMs = 30_000 } = options;
@@ -166,20 +181,22 @@ export class MessengerClient {
    * `items` may be of any length: it is read as far as the service has room and results are taken. When the stream ends
    * early (a deploy, the network) it is opened again, and what has no result is sent again; no message is sent twice.
    *
+   * An empty bulk id or run id of the start is made up, and the run tells it. All streams are of one run: with
+   * `OnUnknown.RESEND` it sends again what earlier runs left unknown, and reports what it leaves unknown itself.
+   *
    * Leaving the loop, or aborting the signal, cancels what was not started. An error that `items` throws is thrown
    * after the results of what it had yielded.
    */
-  sendBulk(
-    start: BulkStartInit,
-    items: BulkSource,
-    options: BulkOptions = {},
-  ): AsyncGenerator<ItemResult, void, undefined> {
+  sendBulk(start: BulkStartInit, items: BulkSource, options: BulkOptions = {}): BulkRun {
     const { reconnectTimeoutMs = 300_000 } = options;
-    const named = create(BulkStartSchema, { ...start, bulkId: start.bulkId || randomUUID() });
+    const bulkId = start.bulkId || randomUUID();
+    const runId = start.runId || randomUUID();
+    const named = create(BulkStartSchema, { ...start, bulkId, runId });
     const account = new Account(named, this.timeoutMs, reconnectTimeoutMs);
     const open = (frames: Parameters<typeof this.client.sendBulkMessages>[0], ended: AbortSignal) =>
       this.client.sendBulkMessages(frames, { signal: ended });
-    return runBulk(account, items, open, this.orClosing(options.signal));
+    const results = runBulk(account, items, open, this.timeoutMs, this.orClosing(options.signal));
+    return Object.assign(results, { bulkId, runId });
   }
 
   private async call<Request extends DescMessage, Response>(
@@ -191,20 +208,34 @@ export class MessengerClient {
     const { requestId } = request as { requestId?: string };
     const signal = this.orClosing(options.signal);
     const deadline = performance.now() + timeoutMs;
-    for (let tries = 1; ; tries++) {
+    let failures = 0;
+    let waits = 0;
+    for (;;) {
       try {
         // Whole milliseconds: gRPC knows no fractions.
         const timeLeftMs = Math.max(1, Math.round(deadline - performance.now()));
         return await send(request, { timeoutMs: timeLeftMs, signal });
       } catch (raised) {
         const error = typedError(raised, signal.aborted, requestId);
-        const wait = Math.random() * Math.min(FIRST_WAIT_MAX_MS * 2 ** (tries - 1), WAIT_MAX_MS);
-        // UNAVAILABLE always means that nothing was sent, and every send has an id: trying again is safe.
-        const isOver = tries === TRIES_MAX || performance.now() + wait >= deadline || signal.aborted;
-        if (error.code !== Code.Unavailable || isOver) {
+        let wait: number;
+        if (error.code === Code.Unavailable && failures + 1 < TRIES_MAX) {
+          // A connection that breaks is UNAVAILABLE, too, and tells nothing of the message: trying again is safe because
+          // every send has an id, and the reading calls change nothing.
+          wait = Math.random() * longestWait(failures++, WAIT_MAX_MS);
+        } else if (error.reason === ErrorReason.REQUEST_IN_PROGRESS) {
+          // An earlier try, whose connection broke, may have begun to send the message.
+          wait = Math.max(
+            Math.random() * longestWait(waits++, IN_PROGRESS_WAIT_MAX_MS),
+            error.retryAfterMs ?? 0,
+          );
+        } else {
           throw error;
         }
-        await sleep(wait);
+        if (performance.now() + wait >= deadline || signal.aborted) {
+          throw error;
+        }
+        // The next try tells that the call was cancelled.
+        await sleep(wait, undefined, { signal }).catch(() => {});
       }
     }
   }
@@ -212,6 +243,11 @@ export class MessengerClient {
   private orClosing(signal: AbortSignal | undefined): AbortSignal {
     return signal ? AbortSignal.any([signal, this.closing.signal]) : this.closing.signal;
   }
+}
+
+/** The longest wait after a failure with so many before it. */
+function longestWait(failures: number, longestMs: number): number {
+  return Math.min(FIRST_WAIT_MAX_MS * 2 ** Math.min(failures, 10), longestMs);
 }
 
 /** The request with an id, made up if it has none: all tries of a send must carry the same. */

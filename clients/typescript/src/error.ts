@@ -12,7 +12,7 @@ import {
  * A call failed. Decide by `reason`, or by `retryable`; never by a text.
  *
  * An error that the service did not make (no connection, a deadline that passed on this side, a call that was cancelled)
- * has the reason `ErrorReason.UNSPECIFIED`; `code` then says what happened.
+ * has the reason `ErrorReason.UNSPECIFIED`; `code` then says what happened, and nothing whether the message was sent.
  */
 export class MessengerError extends Error {
   override readonly name = "MessengerError";
@@ -20,7 +20,7 @@ export class MessengerError extends Error {
   readonly code: Code;
   /** Why nothing was sent, or why the outcome is not known. Example: `ErrorReason.OUTSIDE_WINDOW`. */
   readonly reason: ErrorReason;
-  /** True if the same request may succeed later and cannot deliver the message twice. */
+  /** True if the same request with the same `requestId` may succeed later and cannot deliver the message twice. */
   readonly retryable: boolean;
   /** How long to wait before a retry, if that is known. */
   readonly retryAfterMs: number | undefined;
@@ -30,7 +30,7 @@ export class MessengerError extends Error {
   readonly violations: readonly FieldViolation[];
   /**
    * The id that the request was sent with, also if the client made it up: the same request with it repeats the call, or
-   * tells what became of it. Empty if the request has none, as that of a bulk.
+   * tells what became of it. Only another message takes another id. Empty if the request has none, as that of a bulk.
    */
   readonly requestId: string;
 

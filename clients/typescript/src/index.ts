@@ -7,6 +7,7 @@
 export type { BulkItemInit, BulkSource } from "./bulk.js";
 export {
   MessengerClient,
+  type BulkRun,
   type BulkStartInit,
   type BulkOptions,
   type CallOptions,

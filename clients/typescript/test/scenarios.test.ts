@@ -11,10 +11,10 @@ import {
   MessengerClient,
   MessengerError,
   MessengerService,
-  type Receipt,
   type SendTextMessageResponse,
 } from "../src/index.js";
-import { type BulkScenario, type Call, type ExpectedError, scenarios, Stack } from "./stack.js";
+import { checkError, checkReceipt } from "./check.js";
+import { type BulkScenario, type Call, scenarios, Stack } from "./stack.js";
 
 /** A test that takes longer hangs. */
 const TIMEOUT = { timeout: 60_000 };
@@ -22,30 +22,6 @@ const TIMEOUT = { timeout: 60_000 };
 const PATIENCE = { reconnectTimeoutMs: 30_000 };
 
 type AnyMethod = (request: Message, options: object) => Promise<SendTextMessageResponse>;
-
-/** RESOURCE_EXHAUSTED of ResourceExhausted. */
-function codeName(code: Code): string {
-  const name = code === Code.Canceled ? "Cancelled" : Code[code];
-  return name.replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase();
-}
-
-function checkError(error: unknown, expected: ExpectedError): void {
-  assert(error instanceof MessengerError, `${error}`);
-  const found = {
-    code: codeName(error.code),
-    reason: `ERROR_REASON_${ErrorReason[error.reason]}`,
-    retryable: error.retryable,
-    graph: error.graph && { code: error.graph.code, subcode: error.graph.subcode },
-    violated_fields: error.violations.map((violation) => violation.field).sort(),
-    has_retry_after: (error.retryAfterMs ?? 0) > 0,
-  };
-  if (expected.violated_fields) {
-    expected.violated_fields.sort();
-    assert(error.violations.every((violation) => violation.description));
-  }
-  assert.deepEqual(found, { ...found, ...expected }, error.message);
-  assert(error.message, "an error says something");
-}
 
 /** Returns the request id that the error tells. */
 async function checkCall(call: Call, answer: Promise<SendTextMessageResponse>): Promise<string | undefined> {
@@ -70,15 +46,7 @@ async function checkCall(call: Call, answer: Promise<SendTextMessageResponse>): 
     assert(sent.value.bodyJson.includes(call.preview.body_contains), sent.value.bodyJson);
     return undefined;
   }
-  assert(sent.case === "receipt");
-  const receipt: Receipt = sent.value;
-  const found = {
-    has_message_id: receipt.messageId !== "",
-    recipient_id: receipt.recipientId,
-    replayed: receipt.replayed,
-    attempts: receipt.attempts,
-  };
-  assert.deepEqual(found, { ...found, ...call.receipt });
+  checkReceipt(result.response, call.receipt ?? {});
   return undefined;
 }
 

@@ -46,6 +46,17 @@ export interface Call {
   error?: ExpectedError;
 }
 
+/** A call to a service that answers its tries one after another as it is told, and the further ones as the last. */
+export interface TryScenario {
+  name: string;
+  answers: { code?: string; reason?: string; receipt?: object }[];
+  timeout_ms?: number;
+  within_ms?: number;
+  tries?: number;
+  receipt?: Record<string, unknown>;
+  error?: ExpectedError;
+}
+
 export interface BulkScenario extends Scenario {
   start: object;
   rounds: number;
@@ -60,6 +71,7 @@ export interface BulkScenario extends Scenario {
 
 export const scenarios = JSON.parse(readFileSync(join(CLIENTS, "scenarios.json"), "utf8")) as {
   calls: (Scenario & { calls: Call[] })[];
+  tries: TryScenario[];
   bulks: BulkScenario[];
 };
 

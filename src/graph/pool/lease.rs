@@ -1,14 +1,14 @@
 //! The right to make one call on a connection, and the call itself.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::{Request, Response, Uri};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::{TrySendError, http1, http2};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Idle, Pool};
 use crate::graph::connector::Body;
@@ -83,7 +83,7 @@ impl Pool {
         request: Request<Body>,
         timeout: Duration,
     ) -> Result<HttpAnswer, NoAnswer> {
-        let deadline = (Instant::now() + timeout).into();
+        let deadline = Instant::now() + timeout;
         let mut request = Box::new(request);
         for _ in 0..LEASES_MAX {
             let mut lease = match timeout_at(deadline, self.lease()).await {
@@ -183,7 +183,7 @@ impl Lease {
     }
 
     /// The connection gets no more calls: one has timed out on it.
-    fn retire(&mut self) {
+    fn retire(&self) {
         let mut state = self.pool.state();
         if let Some(shared) = state.shared.iter_mut().find(|shared| shared.number == self.number) {
             shared.is_retired = true;

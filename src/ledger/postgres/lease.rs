@@ -7,12 +7,15 @@ use sqlx::postgres::PgConnection;
 
 use super::super::error::{LedgerError, Result};
 use super::statements;
+use crate::telemetry::metrics::Metrics;
 
 /// A row of `ledger_owner`, renewed for as long as this process lives.
 #[derive(Debug)]
 pub(super) struct Lease {
     duration: Duration,
     held: Mutex<Held>,
+    /// Told of databases that went back.
+    metrics: Metrics,
     /// One renewal at a time.
     renewal: tokio::sync::Mutex<()>,
 }
@@ -20,15 +23,21 @@ pub(super) struct Lease {
 #[derive(Clone, Copy, Debug)]
 struct Held {
     owner: i64,
+    /// How often it was renewed, as far as the database has said that this is on disk.
+    renewals: i64,
     /// When it ends by our clock, which runs ahead of the database's: it counts from before the renewal was asked for.
     until: Instant,
 }
 
 impl Lease {
     /// Becomes an owner.
-    pub(super) async fn take(connection: &mut PgConnection, duration: Duration) -> Result<Self> {
+    pub(super) async fn take(
+        connection: &mut PgConnection,
+        duration: Duration,
+        metrics: Metrics,
+    ) -> Result<Self> {
         let held = Mutex::new(new_owner(connection, duration).await?);
-        Ok(Self { duration, held, renewal: tokio::sync::Mutex::default() })
+        Ok(Self { duration, held, metrics, renewal: tokio::sync::Mutex::default() })
     }
 
     pub(super) fn duration(&self) -> Duration {
@@ -50,23 +59,74 @@ impl Lease {
     pub(super) async fn renew(&self, connection: &mut PgConnection) -> Result<()> {
         let _renewal = self.renewal.lock().await;
         let asked = Instant::now();
-        let owner = self.owner();
+        let before = self.held();
+        self.check_history_of(before, connection).await?;
         let renewed: Option<i64> = sqlx::query_scalar(statements::RENEW)
-            .bind(owner)
+            .bind(before.owner)
             .bind(self.duration.as_secs_f64())
             .fetch_optional(&mut *connection)
             .await?;
         let held = match renewed {
-            Some(owner) => Held { owner, until: asked + self.duration },
+            Some(renewals) => Held { owner: before.owner, renewals, until: asked + self.duration },
             None => {
                 tracing::warn!(
                     "the lease on the ledger had run out: messages under way may be reported as unknown"
                 );
-                new_owner(connection, self.duration).await?
+                let held = new_owner(connection, self.duration).await?;
+                if held.owner <= before.owner {
+                    return Err(self.went_back(connection, before.owner).await);
+                }
+                held
             }
         };
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        self.hold(held);
         Ok(())
+    }
+
+    /// Fails if the database does not know what it has told this process to be on disk. Claims of before count for nothing
+    /// then: this process becomes another owner.
+    pub(super) async fn check_history(&self, connection: &mut PgConnection) -> Result<()> {
+        let _renewal = self.renewal.lock().await;
+        self.check_history_of(self.held(), connection).await
+    }
+
+    async fn check_history_of(&self, held: Held, connection: &mut PgConnection) -> Result<()> {
+        let renewals: Option<i64> = sqlx::query_scalar(statements::RENEWALS)
+            .bind(held.owner)
+            .fetch_optional(&mut *connection)
+            .await?;
+        let is_known = match renewals {
+            Some(renewals) => renewals >= held.renewals,
+            // It is removed when it has expired, which it has not.
+            None => held.until <= Instant::now(),
+        };
+        if is_known { Ok(()) } else { Err(self.went_back(connection, held.owner).await) }
+    }
+
+    /// Says so, and becomes an owner whose number no process has that knows more than the database.
+    async fn went_back(&self, connection: &mut PgConnection, owner: i64) -> LedgerError {
+        tracing::error!(
+            "the database has gone back to an earlier state, as a failover to a replica that was behind or a restored \
+             backup does: claims and outcomes that it had confirmed since are lost, and their messages may be sent again"
+        );
+        self.metrics.ledger_went_back();
+        let skipped = sqlx::query(statements::SKIP_OWNERS).bind(owner).execute(&mut *connection).await;
+        let held = match skipped {
+            Ok(_) => new_owner(connection, self.duration).await,
+            Err(error) => Err(error.into()),
+        };
+        match held {
+            Ok(held) => self.hold(held),
+            // Whoever asks next finds the same.
+            Err(error) => return error,
+        }
+        LedgerError::passing(
+            "the database has gone back to an earlier state: claims of before do not hold any more",
+        )
+    }
+
+    fn hold(&self, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
     }
 
     fn held(&self) -> Held {
@@ -78,7 +138,7 @@ async fn new_owner(connection: &mut PgConnection, duration: Duration) -> Result<
     let asked = Instant::now();
     let owner =
         sqlx::query_scalar(statements::NEW_OWNER).bind(duration.as_secs_f64()).fetch_one(connection).await?;
-    Ok(Held { owner, until: asked + duration })
+    Ok(Held { owner, renewals: 0, until: asked + duration })
 }
 
 /// The error of an owner that is none any more.
@@ -96,7 +156,8 @@ mod tests {
     fn only_the_owner_whose_lease_still_runs_may_send() {
         let lease_until = |until| Lease {
             duration: Duration::from_secs(15),
-            held: Mutex::new(Held { owner: 7, until }),
+            held: Mutex::new(Held { owner: 7, renewals: 0, until }),
+            metrics: Metrics::default(),
             renewal: tokio::sync::Mutex::default(),
         };
         let running = lease_until(Instant::now() + Duration::from_secs(15));

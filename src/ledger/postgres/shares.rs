@@ -1,8 +1,9 @@
-//! Shares of the pages' rates, and their standings, in one transaction for all pages of a replica.
+//! Shares of the pages' rates, in one transaction for each group of pages, and the pages' standings.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnection;
 use sqlx::{Connection, Row as _};
 
@@ -12,21 +13,36 @@ use crate::ledger::error::Result;
 use crate::ledger::outcome;
 use crate::ledger::record::{from_ms, to_ms};
 use crate::ledger::shares::{Ask, Grant, Other, PageStanding, PageState, allot_page};
+use crate::limits::SHARE_GROUPS;
 
-/// Takes this replica's shares, tells what it found out about pages, and hears what others did. Returns grants in the order of
-/// the asks.
+/// Takes this replica's shares, tells what it found out about pages, and hears what others did. Returns grants in the order
+/// of the asks.
 pub(super) async fn share(
     connection: &mut PgConnection,
     owner: i64,
     lease: Duration,
     asks: &[Ask],
 ) -> Result<Vec<Grant>> {
-    let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
-    sqlx::query(statements::LOCK_SHARES).execute(&mut *transaction).await?;
-    let rates = take_shares(&mut transaction, owner, lease, asks).await?;
-    tell_standings(&mut transaction, owner, asks).await?;
-    let mut heard = hear_standings(&mut transaction, owner, asks).await?;
-    transaction.commit().await?;
+    let is_safe = are_safe(connection, lease).await?;
+    let mut rates = vec![[None; 2]; asks.len()];
+    let mut groups: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
+    for (number, ask) in asks.iter().enumerate() {
+        groups.entry(group(&ask.page_id)).or_default().push(number);
+    }
+    for (group, numbers) in groups {
+        let of_group: Vec<_> = numbers.iter().filter_map(|number| asks.get(*number)).collect();
+        let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        sqlx::query(statements::LOCK_SHARES).bind(group).execute(&mut *transaction).await?;
+        let granted = take_shares(&mut transaction, owner, lease, &of_group, is_safe).await?;
+        transaction.commit().await?;
+        for (number, granted) in numbers.into_iter().zip(granted) {
+            if let Some(rates) = rates.get_mut(number) {
+                *rates = granted;
+            }
+        }
+    }
+    tell_standings(connection, owner, asks).await?;
+    let mut heard = hear_standings(connection, owner, asks).await?;
     let grants = asks.iter().zip(rates).map(|(ask, rates)| {
         let (standing, version) = heard
             .remove(&*ask.page_id)
@@ -36,11 +52,30 @@ pub(super) async fn share(
     Ok(grants.collect())
 }
 
+/// Pages of different groups are shared at the same time.
+fn group(page_id: &str) -> i64 {
+    Sha256::digest(page_id).first().map_or(0, |byte| (byte % SHARE_GROUPS).into())
+}
+
+/// Whether nobody has a share that the database has forgotten in a crash.
+async fn are_safe(connection: &mut PgConnection, lease: Duration) -> Result<bool> {
+    let are_safe = sqlx::query_scalar(statements::ARE_SHARES_SAFE).bind(lease.as_secs_f64());
+    if let Some(are_safe) = are_safe.fetch_optional(&mut *connection).await? {
+        return Ok(are_safe);
+    }
+    tracing::warn!(
+        "the database has forgotten the shares of the pages' rates: for some seconds nobody gets one"
+    );
+    sqlx::query(statements::START_SHARES).execute(connection).await?;
+    Ok(false)
+}
+
 async fn take_shares(
     connection: &mut PgConnection,
     owner: i64,
     lease: Duration,
-    asks: &[Ask],
+    asks: &[&Ask],
+    is_safe: bool,
 ) -> Result<Vec<[Option<f64>; 2]>> {
     let others = other_shares(connection, owner, asks).await?;
     let (mut pages, mut kinds, mut granted) = (Vec::new(), Vec::new(), Vec::new());
@@ -48,7 +83,10 @@ async fn take_shares(
     let mut rates = Vec::with_capacity(asks.len());
     for ask in asks {
         let none: &[Vec<Other>; 2] = &Default::default();
-        let of_page = allot_page(owner, ask, others.get(&*ask.page_id).unwrap_or(none));
+        let mut of_page = allot_page(owner, ask, others.get(&*ask.page_id).unwrap_or(none));
+        if !is_safe {
+            of_page = of_page.map(|rate| rate.map(|_| 0.0));
+        }
         for ((kind, demand), rate) in (0_i64..).zip(&ask.demands).zip(of_page) {
             let (Some(demand), Some(rate)) = (demand, rate) else { continue };
             pages.push(&*ask.page_id);
@@ -75,7 +113,7 @@ async fn take_shares(
 async fn other_shares(
     connection: &mut PgConnection,
     owner: i64,
-    asks: &[Ask],
+    asks: &[&Ask],
 ) -> Result<HashMap<String, [Vec<Other>; 2]>> {
     let pages: Vec<_> = asks.iter().map(|ask| &*ask.page_id).collect();
     let rows = sqlx::query(statements::OTHER_SHARES).bind(owner).bind(pages).fetch_all(connection).await?;

@@ -1,5 +1,6 @@
-//! The SQL that Postgres gets. Rows come as arrays; locks are taken in the order of the keys, so that replicas that write
-//! the same keys wait for each other instead of deadlocking.
+//! The SQL that Postgres gets. Rows come as arrays, in the order of their keys, and are locked in that order: one statement
+//! after the other, each a transaction of its own, so that replicas that write the same keys wait for each other instead of
+//! deadlocking. Joins are made by looking up one key after the other (see `connect`), which keeps that order.
 
 /// Owner.
 pub(super) const IS_OWNER: &str =
@@ -7,8 +8,15 @@ pub(super) const IS_OWNER: &str =
 
 /// Owner, seconds.
 pub(super) const RENEW: &str = "
-    UPDATE ledger_owner SET expires_at = clock_timestamp() + make_interval(secs => $2)
-    WHERE id = $1 AND expires_at > clock_timestamp() RETURNING id";
+    UPDATE ledger_owner SET expires_at = clock_timestamp() + make_interval(secs => $2), renewals = renewals + 1
+    WHERE id = $1 AND expires_at > clock_timestamp() RETURNING renewals";
+
+/// Owner. How often its lease was renewed.
+pub(super) const RENEWALS: &str = "SELECT renewals FROM ledger_owner WHERE id = $1";
+
+/// Owner. From now on, new owners have higher numbers.
+pub(super) const SKIP_OWNERS: &str = "
+    SELECT setval(pg_get_serial_sequence('ledger_owner', 'id'), greatest($1, nextval(pg_get_serial_sequence('ledger_owner', 'id'))))";
 
 /// Seconds.
 pub(super) const NEW_OWNER: &str = "
@@ -18,16 +26,20 @@ pub(super) const NEW_OWNER: &str = "
 pub(super) const END_OWNER: &str = "DELETE FROM ledger_owner WHERE id = $1";
 
 /// An owner without a row counts as expired.
-pub(super) const SWEEP_OWNERS: &str = "DELETE FROM ledger_owner WHERE expires_at < clock_timestamp()";
+pub(super) const SWEEP_OWNERS: &str = "
+    DELETE FROM ledger_owner WHERE id IN (
+        SELECT id FROM ledger_owner WHERE expires_at < clock_timestamp() FOR UPDATE SKIP LOCKED)";
 
-/// Pages, bulks, ids, fingerprints; the number of the first claim, the claims' time; runs, or none at all if no claim
-/// has one.
+/// Pages, bulks, ids, fingerprints; the number of the first claim; runs, or none at all if no claim has one; ordinals; the
+/// owner, without whose lease nothing is claimed.
 pub(super) const CLAIM: &str = "
     INSERT INTO ledger_message (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time, runs)
-    SELECT page_id, bulk_id, id, fingerprint, 0, $5 + ordinal - 1, $6, $6, runs
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $7::bytea[]) WITH ORDINALITY
-        AS item (page_id, bulk_id, id, fingerprint, runs, ordinal)
-    ORDER BY page_id COLLATE \"C\", bulk_id COLLATE \"C\", id COLLATE \"C\", ordinal
+    SELECT page_id, bulk_id, item.id, fingerprint, 0, $5 + ordinal, time.ms, time.ms, runs
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $6::bytea[], $7::bigint[])
+            AS item (page_id, bulk_id, id, fingerprint, runs, ordinal),
+        (SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS ms) AS time
+    WHERE EXISTS (SELECT FROM ledger_owner WHERE ledger_owner.id = $8 AND expires_at > clock_timestamp())
+    ORDER BY page_id COLLATE \"C\", bulk_id COLLATE \"C\", item.id COLLATE \"C\", ordinal
     ON CONFLICT DO NOTHING";
 
 /// Pages, bulks, ids.
@@ -39,24 +51,36 @@ pub(super) const FIND: &str = "
     JOIN ledger_message AS message
         ON message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id";
 
-/// Pages, bulks, ids, ordinals, the claims to take over from; the number of the first claim, the claims' time; runs.
+/// Pages, bulks, ids, ordinals, the claims to take over from; the number of the first claim; runs.
 pub(super) const RECLAIM: &str = "
-    UPDATE ledger_message AS message SET state = 4, claim = $6 + item.ordinal, claim_time = $7, update_time = $7,
-        runs = item.runs
-    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $8::bytea[])
-        AS item (page_id, bulk_id, id, ordinal, claim, runs)
+    UPDATE ledger_message AS message SET state = 4, claim = $6 + item.ordinal, claim_time = time.ms,
+        update_time = time.ms, runs = item.runs
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $7::bytea[])
+            AS item (page_id, bulk_id, id, ordinal, claim, runs),
+        (SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS ms) AS time
     WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
         AND message.claim = item.claim AND message.state IN (0, 3, 4)
     RETURNING item.ordinal";
 
-/// Pages, bulks, ids, claims, states, times, outcomes.
+/// Pages, bulks, ids, claims, states, times or null for now, outcomes.
 pub(super) const RECORD: &str = "
     UPDATE ledger_message AS message
-    SET state = item.state::smallint, update_time = item.time, outcome = item.outcome::json
+    SET state = item.state::smallint, outcome = item.outcome::json,
+        update_time = coalesce(item.time, (extract(epoch FROM statement_timestamp()) * 1000)::bigint)
     FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[])
         AS item (page_id, bulk_id, id, claim, state, time, outcome)
     WHERE message.page_id = item.page_id AND message.bulk_id = item.bulk_id AND message.id = item.id
         AND message.claim = item.claim AND message.state IN (0, 4)";
+
+/// Pages, bulks, ids, claims, states, times or null for now, outcomes, fingerprints. What [`RECORD`] has recorded stays so.
+pub(super) const RECORD_LOST: &str = "
+    INSERT INTO ledger_message (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time, outcome)
+    SELECT page_id, bulk_id, id, fingerprint, state, claim, now.ms, coalesce(time, now.ms), outcome::json
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::text[], $8::bytea[])
+            AS item (page_id, bulk_id, id, claim, state, time, outcome, fingerprint),
+        (SELECT (extract(epoch FROM statement_timestamp()) * 1000)::bigint AS ms) AS now
+    ORDER BY page_id COLLATE \"C\", bulk_id COLLATE \"C\", id COLLATE \"C\"
+    ON CONFLICT DO NOTHING";
 
 /// Pages, bulks, ids, claims.
 pub(super) const RELEASE_CLAIMED: &str = "
@@ -119,8 +143,70 @@ pub(super) const SWEEP: &str = "
     DELETE FROM ledger_message AS message USING old
     WHERE message.page_id = old.page_id AND message.bulk_id = old.bulk_id AND message.id = old.id";
 
-/// One replica at a time, for the rest of the transaction.
-pub(super) const LOCK_SHARES: &str = "SELECT pg_advisory_xact_lock(7020184163528210540)";
+/// The uptime and the time that were last noted, and the time now. Whoever reads them notes new ones.
+pub(super) const CLOCK: &str = "
+    SELECT uptime_ms, time_ms, (extract(epoch FROM clock_timestamp()) * 1000)::bigint FROM ledger_meta FOR UPDATE";
+
+/// Uptime, time.
+pub(super) const SET_CLOCK: &str = "UPDATE ledger_meta SET uptime_ms = $1, time_ms = $2";
+
+/// The uptime of the last mark.
+pub(super) const LAST_MARK: &str = "SELECT coalesce(max(uptime_ms), 0) FROM ledger_mark";
+
+/// Uptime, time.
+pub(super) const SET_MARK: &str = "INSERT INTO ledger_mark (uptime_ms, time_ms) VALUES ($1, $2)";
+
+/// Uptime. The lowest time that the clock has said since then; null if nobody knows.
+pub(super) const LOWEST_TIME: &str = "
+    SELECT min(time_ms) FROM ledger_mark
+    WHERE uptime_ms >= (SELECT max(uptime_ms) FROM ledger_mark WHERE uptime_ms <= $1)";
+
+/// Uptime. The last mark before it stays.
+pub(super) const SWEEP_MARKS: &str = "
+    DELETE FROM ledger_mark WHERE uptime_ms < (SELECT max(uptime_ms) FROM ledger_mark WHERE uptime_ms <= $1)";
+
+/// Owner. How many others there are.
+pub(super) const OTHER_OWNERS: &str =
+    "SELECT count(*) FROM ledger_owner WHERE id <> $1 AND expires_at > clock_timestamp()";
+
+/// Page, bulk, id to start after, limit.
+pub(super) const EXPORT: &str = "
+    SELECT page_id, bulk_id, id, fingerprint, state::bigint, claim_time, update_time, outcome::text, runs
+    FROM ledger_message
+    WHERE (page_id, bulk_id, id) > ($1, $2, $3) ORDER BY page_id, bulk_id, id LIMIT $4";
+
+/// Pages, bulks, ids, fingerprints, states, claims' times, times, outcomes, runs.
+pub(super) const IMPORT: &str = "
+    INSERT INTO ledger_message
+        (page_id, bulk_id, id, fingerprint, state, claim, claim_time, update_time, outcome, runs)
+    SELECT page_id, bulk_id, id, fingerprint, state, 0, claim_time, update_time, outcome::json, runs
+    FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::bigint[], $6::bigint[], $7::bigint[], $8::text[],
+            $9::bytea[])
+        AS item (page_id, bulk_id, id, fingerprint, state, claim_time, update_time, outcome, runs)
+    ON CONFLICT DO NOTHING";
+
+/// Pages from and to, limit. What is in progress stays, and so does what both pages have.
+pub(super) const RENAME_PAGE: &str = "
+    WITH alive AS MATERIALIZED (SELECT id FROM ledger_owner WHERE expires_at > clock_timestamp()),
+    old AS MATERIALIZED (
+        SELECT bulk_id, id FROM ledger_message AS message
+        WHERE page_id = $1 AND NOT (state IN (0, 4) AND claim >> 38 IN (SELECT id FROM alive)) AND NOT EXISTS (
+            SELECT FROM ledger_message AS other
+            WHERE other.page_id = $2 AND other.bulk_id = message.bulk_id AND other.id = message.id)
+        ORDER BY bulk_id, id LIMIT $3 FOR UPDATE SKIP LOCKED)
+    UPDATE ledger_message AS message SET page_id = $2 FROM old
+    WHERE message.page_id = $1 AND message.bulk_id = old.bulk_id AND message.id = old.id";
+
+/// Seconds. Whether nobody has a share from before a crash of the database any more; nothing if it has just crashed.
+pub(super) const ARE_SHARES_SAFE: &str =
+    "SELECT started_at + make_interval(secs => $1) <= clock_timestamp() FROM page_share_start";
+
+/// From now on it is known when.
+pub(super) const START_SHARES: &str =
+    "INSERT INTO page_share_start (started_at) VALUES (clock_timestamp()) ON CONFLICT DO NOTHING";
+
+/// Group. One replica at a time has the pages of a group, for the rest of the transaction.
+pub(super) const LOCK_SHARES: &str = "SELECT pg_advisory_xact_lock(7020184163528210540 + $1)";
 
 /// Owner, pages.
 pub(super) const OTHER_SHARES: &str = "
@@ -138,26 +224,30 @@ pub(super) const TAKE_SHARES: &str = "
 
 /// Owner, pages, states, errors, seconds from now, times, tokens.
 pub(super) const TELL_STANDINGS: &str = "
-    INSERT INTO page_standing (page_id, state, error, until, since, token, owner)
-    SELECT page_id, state, error::json, clock_timestamp() + make_interval(secs => wait), since, token, $1
+    INSERT INTO page_standing (page_id, state, error, until, since, token, owner, version)
+    SELECT page_id, state, error::json, clock_timestamp() + make_interval(secs => wait), since, token, $1,
+        (extract(epoch FROM clock_timestamp()) * 1000000)::bigint
     FROM unnest($2::text[], $3::bigint[], $4::text[], $5::float8[], $6::bigint[], $7::bytea[])
         AS item (page_id, state, error, wait, since, token)
+    ORDER BY page_id COLLATE \"C\"
     ON CONFLICT (page_id) DO UPDATE
     SET state = excluded.state, error = excluded.error, until = excluded.until, since = excluded.since,
         token = excluded.token, owner = excluded.owner, version = excluded.version";
 
-/// Owner, pages, known versions.
+/// Owner, pages, known versions. Any other version is news: after a crash or a failover it may be a lower one.
 pub(super) const HEAR_STANDINGS: &str = "
     SELECT standing.page_id, standing.state::bigint, standing.error::text,
         greatest(extract(epoch FROM standing.until - clock_timestamp()), 0)::float8, standing.since, standing.token,
         standing.version
     FROM unnest($2::text[], $3::bigint[]) AS item (page_id, version)
     JOIN page_standing AS standing ON standing.page_id = item.page_id
-    WHERE standing.owner <> $1 AND standing.version > item.version";
+    WHERE standing.owner <> $1 AND standing.version <> item.version";
 
 /// Owner.
 pub(super) const END_SHARES: &str = "DELETE FROM page_share WHERE owner = $1";
 
 /// Shares of replicas that have gone.
-pub(super) const SWEEP_SHARES: &str =
-    "DELETE FROM page_share WHERE expires_at < clock_timestamp() - interval '1 minute'";
+pub(super) const SWEEP_SHARES: &str = "
+    DELETE FROM page_share WHERE (page_id, kind, owner) IN (
+        SELECT page_id, kind, owner FROM page_share WHERE expires_at < clock_timestamp() - interval '1 minute'
+        FOR UPDATE SKIP LOCKED)";

@@ -12,7 +12,9 @@ use crate::ledger::{Ledger, Options};
 
 async fn store() -> (tempfile::TempDir, SqliteStore) {
     let folder = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open("sqlite://test.db", &folder.path().join("test.db")).await.unwrap();
+    let store = SqliteStore::open("sqlite://test.db", &folder.path().join("test.db"), &Origin::default())
+        .await
+        .unwrap();
     (folder, store)
 }
 
@@ -82,7 +84,7 @@ async fn a_file_of_an_earlier_version_keeps_what_it_says() {
     earlier.execute(rows).await.unwrap();
     earlier.close().await.unwrap();
 
-    let store = SqliteStore::open("sqlite://test.db", &path).await.unwrap();
+    let store = SqliteStore::open("sqlite://test.db", &path, &Origin::default()).await.unwrap();
     let claims = claims(1..4);
     let claimed = store.write(store.next_claim(claims.len()), &[], &claims).await.unwrap();
     let [Claimed::Settled(Outcome::Sent(receipt)), Claimed::Settled(Outcome::Unknown(_)), Claimed::New(_)] =
@@ -91,35 +93,4 @@ async fn a_file_of_an_earlier_version_keeps_what_it_says() {
         panic!("{claimed:?}")
     };
     assert_eq!((&*receipt.message_id, to_ms(receipt.sent_time)), ("m_1", 30));
-}
-
-#[tokio::test]
-async fn a_clock_that_was_ahead_holds_up_no_sweep() {
-    let (_folder, store) = store().await;
-    let rows = u32::try_from(LEDGER_SWEEP_ROWS).unwrap();
-    for ids in [0..2 * rows, 2 * rows..3 * rows] {
-        let claims = claims(ids);
-        let first = store.next_claim(claims.len());
-        let claimed = store.write(first, &[], &claims).await.unwrap();
-        let outcome = Outcome::unknown("no answer");
-        let settled: Vec<_> = claimed
-            .into_iter()
-            .filter_map(|claimed| if let Claimed::New(ticket) = claimed { Some(ticket) } else { None })
-            .map(|ticket| Settlement::new(ticket, &outcome))
-            .collect();
-        store.write(store.next_claim(0), &settled.iter().collect::<Vec<_>>(), &[]).await.unwrap();
-    }
-    let ahead = AssertSqlSafe(format!(
-        "UPDATE ledger_message SET claim_time = CASE WHEN claim <= {} THEN {} ELSE 1 END",
-        2 * rows,
-        i64::MAX
-    ));
-    store.writer.lock().await.as_mut().unwrap().connection.execute(ahead).await.unwrap();
-    let mut steps = 0;
-    while store.sweep(2).await.unwrap() {
-        steps += 1;
-    }
-    assert_eq!(steps, 3);
-    let left = store.find(&claims(0..3 * rows)).await.unwrap();
-    assert_eq!(left.len(), 2 * LEDGER_SWEEP_ROWS as usize);
 }

@@ -5,9 +5,11 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::error::{Outcome, Reason};
+use crate::ledger::origin::Origin;
 use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, RunId, Ticket};
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::Row;
+use crate::ledger::transfer::Record;
 use crate::ledger::{Ledger, Options};
 
 /// What happens to a write.
@@ -73,8 +75,20 @@ impl Store for Unreliable {
     async fn results(&self, query: &ResultsQuery) -> Result<ResultsPage> {
         self.store.results(query).await
     }
-    async fn sweep(&self, before_ms: i64) -> Result<bool> {
-        self.store.sweep(before_ms).await
+    async fn sweep(&self, retention: Duration) -> Result<bool> {
+        self.store.sweep(retention).await
+    }
+    async fn rename_page(&self, from: &str, to: &str) -> Result<u64> {
+        self.store.rename_page(from, to).await
+    }
+    async fn origin(&self) -> Result<Option<String>> {
+        self.store.origin().await
+    }
+    async fn export(&self, after: Option<&Key>, limit: u32) -> Result<Vec<Record>> {
+        self.store.export(after, limit).await
+    }
+    async fn import(&self, records: &[Record]) -> Result<u64> {
+        self.store.import(records).await
     }
     async fn probe(&self) -> Result<()> {
         self.store.probe().await
@@ -97,7 +111,7 @@ impl Test {
     async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("test.db");
-        let store = SqliteStore::open("test", Path::new(&path)).await.unwrap();
+        let store = SqliteStore::open("test", Path::new(&path), &Origin::default()).await.unwrap();
         let store = Arc::new(Unreliable { store, mishaps: Mutex::default() });
         let quick = Options { retry_interval: Duration::from_millis(10), ..Options::default() };
         let (commands, ready) = Writer::start(store.clone(), quick.clone());
@@ -215,7 +229,7 @@ async fn a_bug_in_the_writing_task_ends_the_ledger_for_all_to_see() {
 #[tokio::test]
 async fn outcomes_that_wait_are_bounded() {
     let test = Test::start().await;
-    let ticket = |id: usize| Ticket::new(claim(&id.to_string()).key, ClaimNumber(0));
+    let ticket = |id: usize| Ticket::new(claim(&id.to_string()).key, ClaimNumber(0), [1; 16]);
     let release =
         |ids: std::ops::Range<usize>| ids.map(|id| Settlement::release(ticket(id))).collect::<Vec<_>>();
     let away = LedgerError::passing("away");

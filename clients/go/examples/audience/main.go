@@ -45,7 +45,7 @@ func main() {
 		}},
 	}
 	counts := map[messengerv1.ItemState]int{}
-	for result, err := range client.SendBulk(ctx, start, audience.items) {
+	for result, err := range client.SendBulk(ctx, start, audience.items).Results() {
 		if err != nil {
 			log.Fatal(err)
 		}

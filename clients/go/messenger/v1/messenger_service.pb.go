@@ -33,7 +33,7 @@ const (
 	BulkStart_ON_UNKNOWN_UNSPECIFIED BulkStart_OnUnknown = 0
 	// Report ITEM_STATE_UNKNOWN again, send nothing. The default.
 	BulkStart_ON_UNKNOWN_REPORT BulkStart_OnUnknown = 1
-	// Send them again: the recipient may get the message twice.
+	// Send again what earlier runs left unknown: the recipient may get the message twice. Needs `run_id`.
 	BulkStart_ON_UNKNOWN_RESEND BulkStart_OnUnknown = 2
 )
 
@@ -1008,7 +1008,12 @@ type BulkStart struct {
 	// Items not sent by then end as ITEM_STATE_NOT_SENT with EXPIRED. Optional; default: no limit.
 	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
 	// What to do with outcomes on record as unknown. Default: report them.
-	OnUnknown     BulkStart_OnUnknown `protobuf:"varint,7,opt,name=on_unknown,json=onUnknown,proto3,enum=messenger.v1.BulkStart_OnUnknown" json:"on_unknown,omitempty"`
+	OnUnknown BulkStart_OnUnknown `protobuf:"varint,7,opt,name=on_unknown,json=onUnknown,proto3,enum=messenger.v1.BulkStart_OnUnknown" json:"on_unknown,omitempty"`
+	// Name of this run of the bulk, at most 128 characters, for example a UUID. Required with ON_UNKNOWN_RESEND, without
+	// meaning otherwise. A run is one decision to send the bulk: it sends again what earlier runs left unknown, and
+	// reports what it leaves unknown itself. The client makes the name up once and MUST repeat it whenever it opens the
+	// stream again by itself; only when a person decides anew does the bulk get another run.
+	RunId         string `protobuf:"bytes,8,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1090,6 +1095,13 @@ func (x *BulkStart) GetOnUnknown() BulkStart_OnUnknown {
 		return x.OnUnknown
 	}
 	return BulkStart_ON_UNKNOWN_UNSPECIFIED
+}
+
+func (x *BulkStart) GetRunId() string {
+	if x != nil {
+		return x.RunId
+	}
+	return ""
 }
 
 // One of the four kinds of message.
@@ -2446,7 +2458,7 @@ const file_messenger_v1_messenger_service_proto_rawDesc = "" +
 	"\x17SendBulkMessagesRequest\x12/\n" +
 	"\x05start\x18\x01 \x01(\v2\x17.messenger.v1.BulkStartH\x00R\x05start\x12/\n" +
 	"\x05items\x18\x02 \x01(\v2\x17.messenger.v1.BulkItemsH\x00R\x05itemsB\a\n" +
-	"\x05frame\"\xc7\x03\n" +
+	"\x05frame\"\xde\x03\n" +
 	"\tBulkStart\x12\x17\n" +
 	"\abulk_id\x18\x01 \x01(\tR\x06bulkId\x12\x17\n" +
 	"\apage_id\x18\x02 \x01(\tR\x06pageId\x12,\n" +
@@ -2456,7 +2468,8 @@ const file_messenger_v1_messenger_service_proto_rawDesc = "" +
 	"\vexpire_time\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12@\n" +
 	"\n" +
-	"on_unknown\x18\a \x01(\x0e2!.messenger.v1.BulkStart.OnUnknownR\tonUnknown\"U\n" +
+	"on_unknown\x18\a \x01(\x0e2!.messenger.v1.BulkStart.OnUnknownR\tonUnknown\x12\x15\n" +
+	"\x06run_id\x18\b \x01(\tR\x05runId\"U\n" +
 	"\tOnUnknown\x12\x1a\n" +
 	"\x16ON_UNKNOWN_UNSPECIFIED\x10\x00\x12\x15\n" +
 	"\x11ON_UNKNOWN_REPORT\x10\x01\x12\x15\n" +

@@ -15,6 +15,7 @@ All messages and enums of the contract are here; each field's documentation says
 """
 
 from messenger_connector import aio as aio
+from messenger_connector._client import BulkRun as BulkRun
 from messenger_connector._client import MessengerClient as MessengerClient
 from messenger_connector._connection import Tls as Tls
 from messenger_connector._errors import MessengerError as MessengerError

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import grpc
 
+from messenger_connector._connection import FIRST_WAIT_MAX, IN_PROGRESS_WAIT_MAX
 from messenger_connector._errors import MessengerError
 from messenger_connector.v1.error_pb2 import (
     ERROR_REASON_DRAINING,
@@ -33,10 +34,7 @@ RECONNECT_TIMEOUT = 300.0
 
 _ITEMS_PER_FRAME_MAX = 500
 _FRAME_BYTES_MAX = 512 * 1024
-_FIRST_WAIT_MAX = 0.2
 _WAIT_MAX = 15.0
-# After a stream that left nothing but items in progress: the service is well, and their outcome may come any time.
-_IN_PROGRESS_WAIT_MAX = 2.0
 
 # Nothing was sent for now; the same item may be sent once the service is well again, or has finished what an
 # earlier stream began.
@@ -56,8 +54,11 @@ class Bulk:
     def __init__(self, start: BulkStart, open_timeout: float, reconnect_timeout: float) -> None:
         self.start = BulkStart()
         self.start.CopyFrom(start)
-        # Only a bulk with a name can be opened again.
+        # Only a bulk with a name can be opened again, and all streams are of one run: what this one leaves unknown, it
+        # does not send again.
         self.start.bulk_id = start.bulk_id or str(uuid.uuid4())
+        self.start.run_id = start.run_id or str(uuid.uuid4())
+        self.accept_timeout = open_timeout
         self.source_ended = False
         self.source_error: BaseException | None = None
         self._reconnect_timeout = reconnect_timeout
@@ -117,6 +118,11 @@ class Bulk:
         self._put_off = self._in_progress = None
         self._opened = time.monotonic()
         return SendBulkMessagesRequest(start=self.start)
+
+    def not_accepted(self) -> MessengerError:
+        """What a stream ends with whose start was not answered within `accept_timeout`."""
+        message = f"the service did not answer the start within {self.accept_timeout} s"
+        return MessengerError(grpc.StatusCode.UNAVAILABLE, message)
 
     def accept(self, max_in_flight: int) -> None:
         self._in_flight_max = max(1, max_in_flight)
@@ -193,8 +199,8 @@ class Bulk:
         left = self._failing_since + self._timeout - now
         if not error._may_pass or left <= 0:
             raise error
-        wait_max = _IN_PROGRESS_WAIT_MAX if error.reason == ERROR_REASON_REQUEST_IN_PROGRESS else _WAIT_MAX
-        longest = min(_FIRST_WAIT_MAX * 2 ** min(self._failures, 10), wait_max)
+        wait_max = IN_PROGRESS_WAIT_MAX if error.reason == ERROR_REASON_REQUEST_IN_PROGRESS else _WAIT_MAX
+        longest = min(FIRST_WAIT_MAX * 2 ** min(self._failures, 10), wait_max)
         self._failures += 1
         asked = error.retry_after.total_seconds() if error.retry_after else 0.0
         return min(max(random.uniform(0, longest), asked), left)

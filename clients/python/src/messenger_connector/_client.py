@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import grpc
 
 from messenger_connector._bulk import RECONNECT_TIMEOUT, Bulk
-from messenger_connector._connection import OPTIONS, TIMEOUT, Tls, metadata, with_request_id
+from messenger_connector._connection import OPTIONS, TIMEOUT, Tls, Tries, metadata, with_request_id
 from messenger_connector._errors import MessengerError, from_rpc_error
 from messenger_connector.v1 import messenger_service_pb2 as pb
 from messenger_connector.v1.messenger_service_pb2_grpc import MessengerServiceStub
@@ -38,7 +38,8 @@ class MessengerClient:
         """A client of the service at `address` ("host:port"). Connects with the first call.
 
         `key` is the caller's bearer key, `tls` makes the connection TLS, and `timeout` is the deadline in seconds of
-        a call that names none. A call that ends UNAVAILABLE is made again, 4 times in all.
+        a call that names none. A call that ends UNAVAILABLE is made again, 4 times in all, and one whose message is in
+        progress until its deadline.
         """
         if tls is None:
             channel = grpc.insecure_channel(address, OPTIONS)
@@ -98,23 +99,59 @@ class MessengerClient:
 
     def send_bulk(
         self, start: pb.BulkStart, items: Iterable[pb.BulkItem], *, reconnect_timeout: float = RECONNECT_TIMEOUT
-    ) -> Generator[pb.ItemResult, None, None]:
+    ) -> BulkRun:
         """Sends one message per item, and yields one result per item, in any order.
 
         `items` may be of any length: it is read in a thread of its own, as far as the service has room and results
         are taken. When the stream ends early (a deploy, the network) it is opened again, and what has no result is
         sent again; no message is sent twice. `reconnect_timeout` seconds without any result end it.
 
-        Leaving the loop, or closing the generator, cancels what was not started. An error that `items` raises is
-        raised after the results of what it had yielded.
+        An empty `bulk_id` or `run_id` of the start is made up, and the run tells it. All streams are of one run: with
+        ON_UNKNOWN_RESEND it sends again what earlier runs left unknown, and reports what it leaves unknown itself.
+
+        Leaving the loop, or closing the run, cancels what was not started. An error that `items` raises is raised after
+        the results of what it had yielded.
         """
-        return _Streams(self._stub, self._metadata, Bulk(start, self._timeout, reconnect_timeout)).results(items)
+        bulk = Bulk(start, self._timeout, reconnect_timeout)
+        return BulkRun(bulk.start, _Streams(self._stub, self._metadata, bulk).results(items))
 
     def _call(self, method: Callable[..., ResponseT], request: Any, timeout: float | None) -> ResponseT:
-        try:
-            return method(request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error, getattr(request, "request_id", "")) from error
+        tries = Tries(self._timeout if timeout is None else timeout)
+        while True:
+            try:
+                return method(request, timeout=tries.time_left, metadata=self._metadata)
+            except grpc.RpcError as ended:
+                error = from_rpc_error(ended, getattr(request, "request_id", ""))
+                if (wait := tries.wait_after(error)) is None:
+                    raise error from ended
+            time.sleep(wait)
+
+
+class BulkRun(Iterator[pb.ItemResult]):
+    """The results of a bulk, as they come. Nothing is sent before the first one is asked for."""
+
+    bulk_id: str
+    """Name of the bulk: the start's, or the one made up for it. Under it the bulk can be resumed."""
+
+    run_id: str
+    """Name of this run of the bulk: the start's, or the one made up for it."""
+
+    def __init__(self, start: pb.BulkStart, results: Generator[pb.ItemResult, None, None]) -> None:
+        self.bulk_id, self.run_id = start.bulk_id, start.run_id
+        self._results = results
+
+    def __next__(self) -> pb.ItemResult:
+        return next(self._results)
+
+    def close(self) -> None:
+        """Cancels what was not started. There are no results any more then."""
+        self._results.close()
+
+    def __enter__(self) -> BulkRun:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Streams:
@@ -154,6 +191,15 @@ class _Streams:
             self._stream += 1
             start = self._bulk.open()
         call = self._stub.SendBulkMessages(self._frames(self._stream, start), metadata=self._metadata)
+        is_late = threading.Event()
+
+        def give_up() -> None:
+            is_late.set()
+            call.cancel()
+
+        timer = threading.Timer(self._bulk.accept_timeout, give_up)
+        timer.daemon = True
+        timer.start()
         try:
             for response in call:
                 if response.HasField("results"):
@@ -165,13 +211,15 @@ class _Streams:
                         self._bulk.release(len(results))
                         self._changed.notify_all()
                 elif response.HasField("accepted"):
+                    timer.cancel()
                     with self._changed:
                         self._bulk.accept(response.accepted.max_in_flight)
                         self._changed.notify_all()
             return None
         except grpc.RpcError as error:
-            return from_rpc_error(error)
+            return self._bulk.not_accepted() if is_late.is_set() else from_rpc_error(error)
         finally:
+            timer.cancel()
             call.cancel()
 
     def _frames(self, stream: int, start: pb.SendBulkMessagesRequest) -> Iterator[pb.SendBulkMessagesRequest]:

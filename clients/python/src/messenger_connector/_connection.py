@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +12,19 @@ from typing import TypeVar
 
 import grpc
 
+from messenger_connector._errors import MessengerError
 from messenger_connector.v1 import messenger_service_pb2 as pb
+from messenger_connector.v1.error_pb2 import ERROR_REASON_REQUEST_IN_PROGRESS
 
 TIMEOUT = 30.0
 """Deadline of a call that names none, in seconds."""
+
+FIRST_WAIT_MAX = 0.2
+"""The longest first wait before another try, in seconds. It doubles with every failure."""
+
+IN_PROGRESS_WAIT_MAX = 2.0
+"""The longest wait for a message that is in progress, in seconds: the service is well, and the outcome may come any
+time."""
 
 _UNARY = (
     "SendTextMessage",
@@ -25,7 +36,8 @@ _UNARY = (
     "ListPages",
 )
 
-# UNAVAILABLE always means that nothing was sent, and every send has an id: trying again is safe. Nothing else is.
+# A connection that breaks is UNAVAILABLE, too, and tells nothing of the message: trying again is safe because every
+# send has an id, and the reading calls change nothing.
 _SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -47,8 +59,11 @@ OPTIONS: list[tuple[str, int | str]] = [
     ("grpc.keepalive_timeout_ms", 20_000),
     # A service that comes back is found within seconds.
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.min_reconnect_backoff_ms", 200),
+    # How long a connection may take; it does not put off the next attempt.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Clients of one address would share a connection, and with it the service's limit of calls.
+    ("grpc.use_local_subchannel_pool", 1),
     ("grpc.primary_user_agent", "messenger-connector-python/0.1.0"),
 ]
 
@@ -93,3 +108,27 @@ def with_request_id(request: RequestT) -> RequestT:
     named.CopyFrom(request)
     named.request_id = str(uuid.uuid4())
     return named
+
+
+class Tries:
+    """The tries of a unary call until its deadline, beside those that the channel makes by itself: while its message is
+    in progress. An earlier try whose connection broke may have begun to send it."""
+
+    def __init__(self, timeout: float) -> None:
+        self._end = time.monotonic() + timeout
+        self._waits = 0
+
+    @property
+    def time_left(self) -> float:
+        """Seconds until the deadline."""
+        return max(0.0, self._end - time.monotonic())
+
+    def wait_after(self, error: MessengerError) -> float | None:
+        """Seconds to wait before the next try; None if there is none."""
+        if error.reason != ERROR_REASON_REQUEST_IN_PROGRESS:
+            return None
+        longest = min(FIRST_WAIT_MAX * 2 ** min(self._waits, 10), IN_PROGRESS_WAIT_MAX)
+        self._waits += 1
+        asked = error.retry_after.total_seconds() if error.retry_after else 0.0
+        wait = max(random.uniform(0, longest), asked)
+        return wait if wait < self.time_left else None

@@ -26,7 +26,8 @@ class MessengerError(Exception):
     """A call failed. Decide by `reason`, or by `retryable`; never by a text.
 
     An error that the service did not make (no connection, a deadline that passed on this side, a call that was
-    cancelled) has the reason ERROR_REASON_UNSPECIFIED; `code` then says what happened.
+    cancelled) has the reason ERROR_REASON_UNSPECIFIED; `code` then says what happened, and nothing whether the message
+    was sent.
     """
 
     code: grpc.StatusCode
@@ -39,7 +40,7 @@ class MessengerError(Exception):
     """One English sentence for a developer's log. Contains no token, recipient or message text."""
 
     retryable: bool
-    """True if the same request may succeed later and cannot deliver the message twice."""
+    """True if the same request with the same `request_id` may succeed later and cannot deliver the message twice."""
 
     retry_after: timedelta | None
     """How long to wait before a retry, if that is known."""
@@ -52,7 +53,8 @@ class MessengerError(Exception):
 
     request_id: str
     """The id that the request was sent with, also if the client made it up: the same request with it repeats the call,
-    or tells what became of it. Empty if the request has none, as that of a bulk."""
+    or tells what became of it. Only another message takes another id. Empty if the request has none, as that of a bulk.
+    """
 
     def __init__(
         self, code: grpc.StatusCode, message: str, error: SendError | None = None, request_id: str = ""

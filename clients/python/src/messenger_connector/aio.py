@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
 from messenger_connector._bulk import RECONNECT_TIMEOUT, Bulk
-from messenger_connector._connection import OPTIONS, TIMEOUT, Tls, metadata, with_request_id
-from messenger_connector._errors import MessengerError, from_rpc_error
+from messenger_connector._connection import OPTIONS, TIMEOUT, Tls, Tries, metadata, with_request_id
+from messenger_connector._errors import from_rpc_error
 from messenger_connector.v1 import messenger_service_pb2 as pb
 from messenger_connector.v1.messenger_service_pb2_grpc import MessengerServiceStub
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     StreamCall = grpc.aio.StreamStreamCall[pb.SendBulkMessagesRequest, pb.SendBulkMessagesResponse]
 
-__all__ = ["MessengerClient"]
+__all__ = ["BulkRun", "MessengerClient"]
 
 ResponseT = TypeVar("ResponseT")
 
@@ -41,7 +41,8 @@ class MessengerClient:
         """A client of the service at `address` ("host:port"). Connects with the first call.
 
         `key` is the caller's bearer key, `tls` makes the connection TLS, and `timeout` is the deadline in seconds of
-        a call that names none. A call that ends UNAVAILABLE is made again, 4 times in all.
+        a call that names none. A call that ends UNAVAILABLE is made again, 4 times in all, and one whose message is in
+        progress until its deadline.
         """
         if tls is None:
             channel = grpc.aio.insecure_channel(address, OPTIONS)
@@ -105,25 +106,61 @@ class MessengerClient:
         items: AsyncIterable[pb.BulkItem] | Iterable[pb.BulkItem],
         *,
         reconnect_timeout: float = RECONNECT_TIMEOUT,
-    ) -> AsyncGenerator[pb.ItemResult, None]:
+    ) -> BulkRun:
         """Sends one message per item, and yields one result per item, in any order.
 
         `items` may be of any length: it is read as far as the service has room and results are taken. When the
         stream ends early (a deploy, the network) it is opened again, and what has no result is sent again; no message
         is sent twice. `reconnect_timeout` seconds without any result end it.
 
-        Closing the generator (`contextlib.aclosing`) or cancelling its task cancels what was not started. An error
-        that `items` raises is raised after the results of what it had yielded.
+        An empty `bulk_id` or `run_id` of the start is made up, and the run tells it. All streams are of one run: with
+        ON_UNKNOWN_RESEND it sends again what earlier runs left unknown, and reports what it leaves unknown itself.
+
+        Closing the run (`async with`, or `contextlib.aclosing`) or cancelling its task cancels what was not started. An
+        error that `items` raises is raised after the results of what it had yielded.
         """
-        return _Streams(self._stub, self._metadata, Bulk(start, self._timeout, reconnect_timeout)).results(items)
+        bulk = Bulk(start, self._timeout, reconnect_timeout)
+        return BulkRun(bulk.start, _Streams(self._stub, self._metadata, bulk).results(items))
 
     async def _call(
         self, method: Callable[..., Awaitable[ResponseT]], request: Any, timeout: float | None
     ) -> ResponseT:
-        try:
-            return await method(request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, getattr(request, "request_id", "")) from error
+        tries = Tries(self._timeout if timeout is None else timeout)
+        while True:
+            try:
+                return await method(request, timeout=tries.time_left, metadata=self._metadata)
+            except grpc.aio.AioRpcError as ended:
+                error = from_rpc_error(ended, getattr(request, "request_id", ""))
+                if (wait := tries.wait_after(error)) is None:
+                    raise error from ended
+            await asyncio.sleep(wait)
+
+
+class BulkRun(AsyncIterator[pb.ItemResult]):
+    """The results of a bulk, as they come. Nothing is sent before the first one is asked for."""
+
+    bulk_id: str
+    """Name of the bulk: the start's, or the one made up for it. Under it the bulk can be resumed."""
+
+    run_id: str
+    """Name of this run of the bulk: the start's, or the one made up for it."""
+
+    def __init__(self, start: pb.BulkStart, results: AsyncGenerator[pb.ItemResult, None]) -> None:
+        self.bulk_id, self.run_id = start.bulk_id, start.run_id
+        self._results = results
+
+    async def __anext__(self) -> pb.ItemResult:
+        return await anext(self._results)
+
+    async def aclose(self) -> None:
+        """Cancels what was not started. There are no results any more then."""
+        await self._results.aclose()
+
+    async def __aenter__(self) -> BulkRun:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class _Streams:
@@ -149,9 +186,16 @@ class _Streams:
             while True:
                 call = self._stub.SendBulkMessages(metadata=self._metadata)
                 writer = asyncio.create_task(self._write(call, self._bulk.open()))
-                error: MessengerError | None = None
+                responses = aiter(call)
+                first = asyncio.ensure_future(anext(responses, None))
+                response, error = None, None
                 try:
-                    async for response in call:
+                    await asyncio.wait({first}, timeout=self._bulk.accept_timeout)
+                    if first.done():
+                        response = await first
+                    else:
+                        error = self._bulk.not_accepted()
+                    while response is not None:
                         if response.HasField("results"):
                             results = self._bulk.settle(response.results.results)
                             self._wake()
@@ -161,6 +205,7 @@ class _Streams:
                         elif response.HasField("accepted"):
                             self._bulk.accept(response.accepted.max_in_flight)
                         self._wake()
+                        response = await anext(responses, None)
                 except grpc.aio.AioRpcError as ended:
                     error = from_rpc_error(ended)
                 finally:

@@ -84,14 +84,7 @@ fn check(call: Call, answer: Answer) {
         (Ok(answer), None) => answer,
     };
     if let Some(expected) = call.receipt {
-        let receipt = receipt.unwrap();
-        assert_eq!(!receipt.message_id.is_empty(), expected.has_message_id, "{receipt:?}");
-        assert_eq!(receipt.recipient_id, expected.recipient_id, "{receipt:?}");
-        assert_eq!(
-            (receipt.replayed, receipt.attempts),
-            (expected.replayed, expected.attempts),
-            "{receipt:?}"
-        );
+        expected.check(&receipt.unwrap());
     }
     if let Some(expected) = call.preview {
         let preview = preview.unwrap();

@@ -12,6 +12,7 @@ mod in_progress;
 mod raw_service;
 mod scenario;
 mod service;
+mod tries;
 
 use std::path::PathBuf;
 
@@ -34,6 +35,9 @@ fn main() {
         .calls
         .into_iter()
         .map(|scenario| Trial::test(scenario.name.clone(), move || block_on(calls::run(scenario))));
+    let tries = scenarios.tries.into_iter().map(|scenario| {
+        Trial::test(format!("tries: {}", scenario.name), move || block_on(tries::run(scenario)))
+    });
     let bulks = scenarios.bulks.into_iter().map(|scenario| {
         Trial::test(format!("bulk: {}", scenario.name), move || block_on(bulks::run(scenario)))
     });
@@ -53,7 +57,7 @@ fn main() {
         in_progress::an_item_in_progress_holds_up_no_other,
         in_progress::a_stream_with_nothing_but_items_in_progress_ends,
     ];
-    libtest_mimic::run(&Arguments::from_args(), calls.chain(bulks).chain(own).collect()).exit();
+    libtest_mimic::run(&Arguments::from_args(), calls.chain(tries).chain(bulks).chain(own).collect()).exit();
 }
 
 fn block_on(scenario: impl Future<Output = ()>) -> Result<(), Failed> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use messenger_connector_client::MessengerError;
+use messenger_connector_client::{MessengerError, v1};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -10,6 +10,7 @@ use serde_json::Value;
 #[serde(deny_unknown_fields)]
 pub(crate) struct Scenarios {
     pub(crate) calls: Vec<CallScenario>,
+    pub(crate) tries: Vec<TryScenario>,
     pub(crate) bulks: Vec<BulkScenario>,
 }
 
@@ -23,6 +24,26 @@ pub(crate) struct CallScenario {
     pub(crate) connect: Connect,
     pub(crate) calls: Vec<Call>,
     pub(crate) delivered: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TryScenario {
+    pub(crate) name: String,
+    pub(crate) answers: Vec<TryAnswer>,
+    pub(crate) timeout_ms: Option<u64>,
+    pub(crate) within_ms: Option<u64>,
+    pub(crate) tries: Option<usize>,
+    pub(crate) receipt: Option<ExpectedReceipt>,
+    pub(crate) error: Option<ExpectedError>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TryAnswer {
+    pub(crate) code: Option<String>,
+    pub(crate) reason: Option<String>,
+    pub(crate) receipt: Option<Value>,
 }
 
 #[derive(Deserialize)]
@@ -117,6 +138,14 @@ pub(crate) struct ExpectedReceipt {
     pub(crate) recipient_id: String,
     pub(crate) replayed: bool,
     pub(crate) attempts: i32,
+}
+
+impl ExpectedReceipt {
+    pub(crate) fn check(&self, receipt: &v1::Receipt) {
+        assert_eq!(!receipt.message_id.is_empty(), self.has_message_id, "{receipt:?}");
+        assert_eq!(receipt.recipient_id, self.recipient_id, "{receipt:?}");
+        assert_eq!((receipt.replayed, receipt.attempts), (self.replayed, self.attempts), "{receipt:?}");
+    }
 }
 
 #[derive(Deserialize)]

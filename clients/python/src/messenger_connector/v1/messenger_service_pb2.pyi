@@ -448,7 +448,7 @@ class BulkStart(_message.Message):
         ON_UNKNOWN_REPORT: BulkStart._OnUnknown.ValueType  # 1
         """Report ITEM_STATE_UNKNOWN again, send nothing. The default."""
         ON_UNKNOWN_RESEND: BulkStart._OnUnknown.ValueType  # 2
-        """Send them again: the recipient may get the message twice."""
+        """Send again what earlier runs left unknown: the recipient may get the message twice. Needs `run_id`."""
 
     class OnUnknown(_OnUnknown, metaclass=_OnUnknownEnumTypeWrapper):
         """What to do with items whose outcome is on record as unknown, when a bulk is opened again."""
@@ -458,7 +458,7 @@ class BulkStart(_message.Message):
     ON_UNKNOWN_REPORT: BulkStart.OnUnknown.ValueType  # 1
     """Report ITEM_STATE_UNKNOWN again, send nothing. The default."""
     ON_UNKNOWN_RESEND: BulkStart.OnUnknown.ValueType  # 2
-    """Send them again: the recipient may get the message twice."""
+    """Send again what earlier runs left unknown: the recipient may get the message twice. Needs `run_id`."""
 
     BULK_ID_FIELD_NUMBER: _builtins.int
     PAGE_ID_FIELD_NUMBER: _builtins.int
@@ -467,6 +467,7 @@ class BulkStart(_message.Message):
     QUICK_REPLY_MAPPING_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     ON_UNKNOWN_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     bulk_id: _builtins.str
     """Name of the bulk, at most 128 characters. Opening a bulk again under its name resumes it. Empty: the
     server makes one up and tells it in `accepted`. Example: "spring-sale-2026".
@@ -475,6 +476,12 @@ class BulkStart(_message.Message):
     """Id of the page that sends. May be empty if exactly one page is configured."""
     on_unknown: Global___BulkStart.OnUnknown.ValueType
     """What to do with outcomes on record as unknown. Default: report them."""
+    run_id: _builtins.str
+    """Name of this run of the bulk, at most 128 characters, for example a UUID. Required with ON_UNKNOWN_RESEND, without
+    meaning otherwise. A run is one decision to send the bulk: it sends again what earlier runs left unknown, and
+    reports what it leaves unknown itself. The client makes the name up once and MUST repeat it whenever it opens the
+    stream again by itself; only when a person decides anew does the bulk get another run.
+    """
     @_builtins.property
     def action(self) -> Global___Action:
         """The message for all items that have none of their own. Its texts are templates: they are compiled once, and
@@ -503,10 +510,11 @@ class BulkStart(_message.Message):
         quick_reply_mapping: Global___QuickReplyMapping | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         on_unknown: Global___BulkStart.OnUnknown.ValueType = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "expire_time", b"expire_time", "options", b"options", "quick_reply_mapping", b"quick_reply_mapping"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bulk_id", b"bulk_id", "expire_time", b"expire_time", "on_unknown", b"on_unknown", "options", b"options", "page_id", b"page_id", "quick_reply_mapping", b"quick_reply_mapping"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bulk_id", b"bulk_id", "expire_time", b"expire_time", "on_unknown", b"on_unknown", "options", b"options", "page_id", b"page_id", "quick_reply_mapping", b"quick_reply_mapping", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -14,6 +14,7 @@ import java.util.Collections;
 import java.util.Iterator;
 import java.util.List;
 import java.util.NoSuchElementException;
+import java.util.Optional;
 import java.util.Queue;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CountDownLatch;
@@ -89,9 +90,16 @@ public final class BulkResults
 
   private long failingSince;
 
-  /** When the stream was opened, and how many results the caller had by then and has now. */
+  /** When the stream was opened. */
   private long openedAt;
 
+  /** When the service took the start of the stream. */
+  private Optional<Long> acceptedAt = Optional.empty();
+
+  /** The stream was given up because the service did not take its start in time. */
+  private boolean isLate;
+
+  /** How many results the caller had when the stream was opened, and has now. */
   private long handedOutBefore;
   private long handedOut;
 
@@ -106,6 +114,11 @@ public final class BulkResults
   /** Name of the bulk: the start's, or the one made up for it. */
   public String bulkId() {
     return start.getBulkId();
+  }
+
+  /** Name of this run of the bulk: the start's, or the one made up for it. */
+  public String runId() {
+    return start.getRunId();
   }
 
   /** Itself: the results come once. */
@@ -184,9 +197,10 @@ public final class BulkResults
           return result;
         }
       }
-      BulkStream.Signal signal = isClosed() ? new BulkStream.Signal.Closed() : signals.take();
+      BulkStream.Signal signal = isClosed() ? new BulkStream.Signal.Closed() : nextSignal();
       if (signal instanceof BulkStream.Signal.Accepted accepted) {
         isAccepted = true;
+        acceptedAt = Optional.of(System.nanoTime());
         stream.startWriting(accepted.maxInFlight());
       } else if (signal instanceof BulkStream.Signal.Results some) {
         stream.requestResults();
@@ -204,14 +218,40 @@ public final class BulkResults
           throwWhatTheSourceThrew();
           return null;
         }
-        waitForAnother(ended.failure() == null ? account.whyUnsettled() : ended.failure());
+        waitForAnother(failure(ended));
         open();
       }
     }
   }
 
+  /** What comes next. A service that does not take the start holds nobody for ever. */
+  private BulkStream.Signal nextSignal() throws InterruptedException {
+    if (acceptedAt.isEmpty() && !isLate) {
+      long left = client.timeout.toNanos() - (System.nanoTime() - openedAt);
+      BulkStream.Signal signal = signals.poll(left, TimeUnit.NANOSECONDS);
+      if (signal != null) {
+        return signal;
+      }
+      isLate = true;
+      stream.cancel();
+    }
+    return signals.take();
+  }
+
+  /** Why a stream ended before every item had its result. */
+  private MessengerException failure(BulkStream.Signal.Ended ended) {
+    if (isLate) {
+      String message = "the service did not answer the start within " + client.timeout;
+      return MessengerException.of(
+          Status.UNAVAILABLE.withDescription(message).asRuntimeException());
+    }
+    return ended.failure() == null ? account.whyUnsettled() : ended.failure();
+  }
+
   private void open() {
     openedAt = System.nanoTime();
+    acceptedAt = Optional.empty();
+    isLate = false;
     handedOutBefore = handedOut;
     stream = BulkStream.open(client.channel, start, account, signals);
     if (isClosed()) {
@@ -228,7 +268,8 @@ public final class BulkResults
       throw failure;
     }
     long now = System.nanoTime();
-    if (failures == 0 || handedOut > handedOutBefore || now - openedAt >= WAIT_MAX.toNanos()) {
+    boolean hasLived = acceptedAt.filter(accepted -> now - accepted >= WAIT_MAX.toNanos()).isPresent();
+    if (failures == 0 || handedOut > handedOutBefore || hasLived) {
       failures = 0;
       failingSince = now;
     }

@@ -5,18 +5,22 @@ import com.google.protobuf.Message;
 import io.grpc.CallOptions;
 import io.grpc.ChannelCredentials;
 import io.grpc.ClientInterceptor;
+import io.grpc.Context;
+import io.grpc.Deadline;
 import io.grpc.Grpc;
 import io.grpc.InsecureChannelCredentials;
 import io.grpc.ManagedChannel;
 import io.grpc.ManagedChannelBuilder;
 import io.grpc.Metadata;
 import io.grpc.MethodDescriptor;
+import io.grpc.Status;
 import io.grpc.StatusRuntimeException;
 import io.grpc.stub.ClientCalls;
 import io.grpc.stub.MetadataUtils;
 import io.messengerconnector.v1.Bulk;
 import io.messengerconnector.v1.BulkItem;
 import io.messengerconnector.v1.BulkStart;
+import io.messengerconnector.v1.ErrorReason;
 import io.messengerconnector.v1.GetBulkRequest;
 import io.messengerconnector.v1.ListBulkResultsRequest;
 import io.messengerconnector.v1.ListBulkResultsResponse;
@@ -36,6 +40,8 @@ import java.util.Iterator;
 import java.util.List;
 import java.util.Map;
 import java.util.UUID;
+import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.ThreadLocalRandom;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Stream;
 
@@ -53,8 +59,9 @@ import java.util.stream.Stream;
  * }</pre>
  *
  * <p>Every call throws a {@link MessengerException} if it fails. One that ends UNAVAILABLE is made
- * again, 4 times in all. A send whose {@code request_id} is empty gets one before the first try, so
- * that a retry cannot send twice. The deadline and the cancellation of the current {@link
+ * again, 4 times in all, and one whose message is in progress until its deadline. A send whose
+ * {@code request_id} is empty gets one before the first try, so that a retry cannot send twice. The
+ * deadline and the cancellation of the current {@link
  * io.grpc.Context} hold as well.
  */
 public final class MessengerClient implements AutoCloseable {
@@ -156,17 +163,24 @@ public final class MessengerClient implements AutoCloseable {
    *
    * <p>A stream that ends early (a deploy, the network, a crash) is opened again under the same
    * bulk id, with exponential backoff, and what has no result is sent again; the service sends
-   * nothing twice. A start without a bulk id gets a random one; give it one to go on with the bulk
-   * in another process.
+   * nothing twice. A start without a bulk id gets a random one, which the results tell: with it
+   * another process can go on with the bulk. The same goes for the run id. All streams are of one
+   * run: with {@code ON_UNKNOWN_RESEND} it sends again what earlier runs left unknown, and reports
+   * what it leaves unknown itself.
    *
    * @param start what holds for all items
    * @param items the items, in the order in which those of one recipient are sent
    * @return the results; close them to stop early
    */
   public BulkResults sendBulk(BulkStart start, Iterator<BulkItem> items) {
-    BulkStart named =
-        hasId(start.getBulkId()) ? start : start.toBuilder().setBulkId(newId()).build();
-    return new BulkResults(this, named, items);
+    BulkStart.Builder named = start.toBuilder();
+    if (!hasId(start.getBulkId())) {
+      named.setBulkId(newId());
+    }
+    if (!hasId(start.getRunId())) {
+      named.setRunId(newId());
+    }
+    return new BulkResults(this, named.build(), items);
   }
 
   /** As {@link #sendBulk(BulkStart, Iterator)}. The stream stays the caller's to close. */
@@ -184,12 +198,43 @@ public final class MessengerClient implements AutoCloseable {
   }
 
   private <Q extends Message, S> S call(MethodDescriptor<Q, S> method, Q request) {
-    CallOptions options =
-        CallOptions.DEFAULT.withDeadlineAfter(timeout.toNanos(), TimeUnit.NANOSECONDS);
+    Deadline deadline = Deadline.after(timeout.toNanos(), TimeUnit.NANOSECONDS);
+    CallOptions options = CallOptions.DEFAULT.withDeadline(deadline);
+    for (int waits = 0; ; waits++) {
+      try {
+        return ClientCalls.blockingUnaryCall(channel, method, options, request);
+      } catch (StatusRuntimeException ended) {
+        MessengerException failure = MessengerException.of(ended, requestId(request));
+        // An earlier try, whose connection broke, may have begun to send the message.
+        if (failure.reason() != ErrorReason.ERROR_REASON_REQUEST_IN_PROGRESS) {
+          throw failure;
+        }
+        waitForAnotherTry(waits, deadline, failure);
+      }
+    }
+  }
+
+  /** Waits before the next try; throws how the last one ended if the deadline comes first. */
+  private static void waitForAnotherTry(int waits, Deadline deadline, MessengerException failure) {
+    long longest = BulkResults.longestWait(waits, failure.reason()).toNanos();
+    long asked = failure.retryAfter().orElse(Duration.ZERO).toNanos();
+    long wait = Math.max(ThreadLocalRandom.current().nextLong(longest), asked);
+    if (deadline.timeRemaining(TimeUnit.NANOSECONDS) <= wait) {
+      throw failure;
+    }
+    // The next try tells that the context was cancelled.
+    CountDownLatch cancelled = new CountDownLatch(1);
+    Context.CancellationListener listener = context -> cancelled.countDown();
+    Context context = Context.current();
+    context.addListener(listener, Runnable::run);
     try {
-      return ClientCalls.blockingUnaryCall(channel, method, options, request);
-    } catch (StatusRuntimeException failure) {
-      throw MessengerException.of(failure, requestId(request));
+      cancelled.await(wait, TimeUnit.NANOSECONDS);
+    } catch (InterruptedException interrupted) {
+      Thread.currentThread().interrupt();
+      Status status = Status.CANCELLED.withDescription("the thread was interrupted");
+      throw MessengerException.of(status.asRuntimeException(), failure.requestId());
+    } finally {
+      context.removeListener(listener);
     }
   }
 
@@ -237,7 +282,10 @@ public final class MessengerClient implements AutoCloseable {
       return this;
     }
 
-    /** Deadline of a unary call, and how long a bulk tries for its first stream. Default: 30 s. */
+    /**
+     * Deadline of a unary call, how long the start of a stream may take, and how long a bulk tries
+     * for its first stream. Default: 30 s.
+     */
     public Builder timeout(Duration timeout) {
       this.timeout = timeout;
       return this;
@@ -269,7 +317,11 @@ public final class MessengerClient implements AutoCloseable {
       return MetadataUtils.newAttachHeadersInterceptor(headers);
     }
 
-    /** Unary calls that end UNAVAILABLE, and no others, are made again. A bulk has its own way. */
+    /**
+     * Unary calls that end UNAVAILABLE, and no others, are made again. A connection that breaks
+     * ends them so, too, and tells nothing of the message: every send has an id, the same for all
+     * tries, and the reading calls change nothing. A bulk has its own way.
+     */
     private static Map<String, ?> serviceConfig() {
       String service = MessengerServiceGrpc.SERVICE_NAME;
       Map<String, ?> unary =

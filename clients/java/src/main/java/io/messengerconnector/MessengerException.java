@@ -65,7 +65,8 @@ public final class MessengerException extends StatusRuntimeException {
 
   /**
    * What to decide by. It is {@code ERROR_REASON_UNSPECIFIED} if the service did not make the
-   * error: no connection, a deadline that passed on this side, a call that was cancelled.
+   * error: no connection, a deadline that passed on this side, a call that was cancelled. That does
+   * not tell whether the message was sent.
    */
   public ErrorReason reason() {
     return error.getReason();
@@ -101,7 +102,8 @@ public final class MessengerException extends StatusRuntimeException {
 
   /**
    * The id that the request was sent with, also if the client made it up: the same request with it
-   * repeats the call, or tells what became of it. Empty if the request has none, as that of a bulk.
+   * repeats the call, or tells what became of it. Only another message takes another id. Empty if
+   * the request has none, as that of a bulk.
    */
   public String requestId() {
     return requestId;

@@ -104,11 +104,11 @@ final class ScenariosTest {
         });
   }
 
-  private interface Run {
+  interface Run {
     void run(JsonObject scenario) throws Exception;
   }
 
-  private static Stream<DynamicTest> scenarios(String kind, Run run) throws IOException {
+  static Stream<DynamicTest> scenarios(String kind, Run run) throws IOException {
     String file = Files.readString(Path.of("../scenarios.json"));
     JsonArray scenarios = JsonParser.parseString(file).getAsJsonObject().getAsJsonArray(kind);
     return scenarios.asList().stream()
@@ -130,7 +130,7 @@ final class ScenariosTest {
   }
 
   /** What this suite does not know, it would not check. */
-  private static void assertKnown(JsonObject object, Set<String> known) {
+  static void assertKnown(JsonObject object, Set<String> known) {
     assertTrue(
         known.containsAll(object.keySet()), () -> object.keySet() + " are not all of " + known);
   }
@@ -191,13 +191,7 @@ final class ScenariosTest {
 
     private void checkResponse(Message response) throws IOException {
       if (wanted.has("receipt")) {
-        JsonObject fields = wanted.getAsJsonObject("receipt");
-        Receipt receipt = (Receipt) field(response, "receipt");
-        assertEquals(
-            fields.get("has_message_id").getAsBoolean(), !receipt.getMessageId().isEmpty());
-        assertEquals(fields.get("recipient_id").getAsString(), receipt.getRecipientId());
-        assertEquals(fields.get("replayed").getAsBoolean(), receipt.getReplayed());
-        assertEquals(fields.get("attempts").getAsInt(), receipt.getAttempts());
+        checkReceipt(wanted.getAsJsonObject("receipt"), (Receipt) field(response, "receipt"));
       }
       if (wanted.has("preview")) {
         JsonObject fields = wanted.getAsJsonObject("preview");
@@ -212,6 +206,13 @@ final class ScenariosTest {
     private static Object field(Message message, String name) {
       return message.getField(message.getDescriptorForType().findFieldByName(name));
     }
+  }
+
+  static void checkReceipt(JsonObject wanted, Receipt receipt) {
+    assertEquals(wanted.get("has_message_id").getAsBoolean(), !receipt.getMessageId().isEmpty());
+    assertEquals(wanted.get("recipient_id").getAsString(), receipt.getRecipientId());
+    assertEquals(wanted.get("replayed").getAsBoolean(), receipt.getReplayed());
+    assertEquals(wanted.get("attempts").getAsInt(), receipt.getAttempts());
   }
 
   private static Message invoke(MessengerClient client, JsonObject call) throws IOException {
