@@ -180,7 +180,8 @@ impl Metrics {
             is_told,
         };
         // So that they are there before the first time.
-        let Instruments { replays, retries, accept_errors, receipts_mismatched, ledger_setbacks, .. } = &instruments;
+        let Instruments { replays, retries, accept_errors, receipts_mismatched, ledger_setbacks, .. } =
+            &instruments;
         for counter in [replays, retries, accept_errors, receipts_mismatched, ledger_setbacks] {
             counter.add(0, &[]);
         }
