@@ -14,7 +14,7 @@ use crate::ledger::{claim, claim_one, outcome, recorded, sent, settle, ticket};
 use crate::ledger_place::{Place, eventually};
 
 fn ask(page: &str, standing: Option<PageStanding>, version: i64) -> Ask {
-    let demand = Demand { rate: 300.0, wanted: 300.0 };
+    let demand = Demand { rate: 300.0, wanted: 300.0, in_use: 0.0 };
     Ask { page_id: page.into(), demands: [None, Some(demand)], standing, version }
 }
 
