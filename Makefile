@@ -10,12 +10,13 @@
 # make deny           licences, sources and banned crates of what is built; make advisories: known vulnerabilities, from
 #                     a database on the Internet
 # make generate       the generated code of the clients, from proto/
+# make simulate       SEEDS=100000 FIRST=0: so many seeds of the simulator in virtual time, of which make test runs 2000
 # make bench          what messages cost, into docs/performance.md: takes some minutes, and wants the machine for itself
 # make profile        where the CPU time goes, into the same document: wants Linux's perf, and as root installs it
 # make bench-clients  messages per second of each client
 
 .DELETE_ON_ERROR:
-.PHONY: demo test rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
+.PHONY: demo test simulate rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
     client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node \
     image image-debug chart alerts dashboard dashboard-picture deny advisories
 
@@ -41,6 +42,10 @@ demo:
 
 test: rust contract tiny-items generated clients deny chart alerts dashboard image-debug
 	@echo "all tests passed"
+
+simulate:
+	SIMULATION_SEEDS=$(or $(SEEDS),100000) SIMULATION_FIRST=$(or $(FIRST),0) \
+	    cargo test --release --locked --lib -- simulation::every --nocapture
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
 	cargo bench --locked --bench throughput -- --write

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::lenient::{Object, Scalar, each_object};
 use super::request::append_body_form;
-use super::response::{Verdict, judge};
+use super::response::{Verdict, read_message};
 use super::usage::Usage;
 use crate::error::{Reason, SendError};
 use crate::graph::response::{Disposition, Refusal};
@@ -81,7 +81,7 @@ impl<'de: 'a, 'a> Deserialize<'de> for EntryBody<'a> {
 
 /// Reads the answer of a batch call: a verdict per message, in order, and the highest usage of any entry. An entry that is
 /// missing or odd costs only itself. `None` if the answer is no array, and says nothing about the messages.
-pub fn judge_entries(body: &[u8], messages: &[&Message]) -> Option<(Vec<Verdict>, Option<Usage>)> {
+pub fn read_entries(body: &[u8], messages: &[&Message]) -> Option<(Vec<Verdict>, Option<Usage>)> {
     let entries: Vec<Object<Entry<'_>>> = serde_json::from_slice(body).ok()?;
     let mut usage: Option<Usage> = None;
     let mut entries = entries.into_iter();
@@ -90,7 +90,7 @@ pub fn judge_entries(body: &[u8], messages: &[&Message]) -> Option<(Vec<Verdict>
             return Verdict::Refused(empty_entry());
         };
         usage = Usage::highest(usage, entry.headers.0);
-        judge(entry.code.integer().unwrap_or_default(), entry.body.0.as_bytes(), &message.action)
+        read_message(entry.code.integer().unwrap_or_default(), entry.body.0.as_bytes(), &message.action)
     });
     let verdicts = verdicts.collect();
     Some((verdicts, usage))
@@ -117,7 +117,7 @@ mod tests {
     fn read(body: &str, messages: usize) -> Vec<String> {
         let message = sample_message(Recipient::UserRef("r".into()));
         let messages = vec![&message; messages];
-        let (verdicts, _) = judge_entries(body.as_bytes(), &messages).unwrap();
+        let (verdicts, _) = read_entries(body.as_bytes(), &messages).unwrap();
         let told = verdicts.iter().map(|verdict| match verdict {
             Verdict::Accepted(accepted) => accepted.message_id.clone(),
             Verdict::Refused(refusal) => format!("{:?}", refusal.error.reason),

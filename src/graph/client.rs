@@ -18,7 +18,7 @@ use tracing::{Instrument, Span};
 use super::address::Address;
 use super::connector::Connector;
 use super::pool::{HttpAnswer, NoAnswer, Pool};
-use super::response::{Disposition, Refusal, Verdict, judge, judge_call};
+use super::response::{Disposition, Refusal, Verdict, read_call, read_message};
 use super::usage::Usage;
 use super::{batch, receipt, request};
 use crate::error::{Reason, SendError};
@@ -126,12 +126,12 @@ impl Client {
         };
         let usage = usage_of(&answer.headers);
         let mut read = if let [message] = messages {
-            let verdict = judge(answer.status, &answer.body, &message.action);
+            let verdict = read_message(answer.status, &answer.body, &message.action);
             CallAnswer { verdicts: vec![verdict], usage: None }
         } else {
-            match batch::judge_entries(&answer.body, messages) {
+            match batch::read_entries(&answer.body, messages) {
                 Some((verdicts, usage)) => CallAnswer { verdicts, usage },
-                None => refuse_all(messages, &judge_call(answer.status, &answer.body)),
+                None => refuse_all(messages, &read_call(answer.status, &answer.body)),
             }
         };
         self.note_strangers(page, receipt::compare(messages, &mut read.verdicts));
@@ -160,7 +160,7 @@ impl Client {
         let get = Call { method: Method::GET, url, body: String::new(), timeout: GRAPH_CALL_TIMEOUT };
         let span = self.span(PAGE, page, 0, &[]);
         let answer = self.call(PAGE, page, get, span).await.map_err(|failure| failure.refusal())?;
-        serde_json::from_slice(&answer.body).map_err(|_| judge_call(answer.status, &answer.body))
+        serde_json::from_slice(&answer.body).map_err(|_| read_call(answer.status, &answer.body))
     }
 
     fn span(&self, endpoint: Endpoint, page: &Page, messages: usize, of_messages: &[&Span]) -> Span {

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use crate::limits::{GRAPH_IDLE_MAX, GRAPH_IDLE_MEMORY};
 
+/// However short the other side's time is, a new connection is used for so long.
+const LIMIT_MIN: Duration = Duration::from_millis(100);
+
 /// What closed connections taught about the other side's time. Knows no clock: every method is told the time.
 #[derive(Debug)]
 pub(super) struct IdleLimit {
@@ -33,7 +36,7 @@ impl IdleLimit {
     pub(super) fn get(&mut self, now: Instant) -> Duration {
         self.begin_periods(now);
         let shortest = self.shortest.iter().flatten().min();
-        shortest.map_or(GRAPH_IDLE_MAX, |shortest| (*shortest / 2).min(GRAPH_IDLE_MAX))
+        shortest.map_or(GRAPH_IDLE_MAX, |shortest| (*shortest / 2).clamp(LIMIT_MIN, GRAPH_IDLE_MAX))
     }
 
     fn begin_periods(&mut self, now: Instant) {

@@ -230,12 +230,13 @@ impl State {
     /// them tells how long it keeps them.
     fn take_idle(&mut self, pool: &Arc<Pool>, now: Instant) -> Option<Lease> {
         let limit = self.idle_limit.get(now);
-        let last = self.idle.last()?;
+        let place = self.idle.iter().rposition(|idle| !idle.sender.is_closed())?;
+        let last = &self.idle[place];
         let age = now.saturating_duration_since(last.since);
         if age >= last.limit.unwrap_or(limit).min(limit) {
             return None;
         }
-        let Idle { number, sender, .. } = self.idle.pop()?;
+        let Idle { number, sender, .. } = self.idle.remove(place);
         Some(Lease::http1(pool, number, sender, Some(age)))
     }
 
@@ -283,10 +284,8 @@ impl State {
             old += usize::from(age >= limit);
             age < limit || (age < GRAPH_IDLE_MAX && old <= IDLE_OLD_MAX)
         };
-        self.idle.retain(|idle| !idle.sender.is_closed() && stays(idle.since));
-        self.shared.retain(|shared| {
-            shared.calls > 0 || (!shared.is_retired && !shared.sender.is_closed() && stays(shared.used))
-        });
+        self.idle.retain(|idle| stays(idle.since));
+        self.shared.retain(|shared| shared.calls > 0 || (!shared.is_retired && stays(shared.used)));
     }
 }
 

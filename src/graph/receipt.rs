@@ -49,7 +49,7 @@ fn in_doubt() -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::graph::batch::judge_entries;
+    use crate::graph::batch::read_entries;
     use crate::graph::sample_message;
 
     fn entry(json: &str) -> String {
@@ -65,7 +65,7 @@ mod tests {
         let messages = ["1", "02", "3"].map(|id| sample_message(Recipient::Id(id.to_owned())));
         let messages: Vec<_> = messages.iter().collect();
         let body = format!("[{}]", entries.join(","));
-        let (mut verdicts, _) = judge_entries(body.as_bytes(), &messages).unwrap();
+        let (mut verdicts, _) = read_entries(body.as_bytes(), &messages).unwrap();
         let strangers = compare(&messages, &mut verdicts);
         let ids = verdicts.into_iter().map(|verdict| match verdict {
             Verdict::Accepted(accepted) => accepted.message_id,

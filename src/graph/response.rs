@@ -233,7 +233,7 @@ impl Fault {
 }
 
 /// Reads the answer to one message: of a plain send, or of one entry of a batch. A status of 0 stands for none.
-pub fn judge(http_status: u16, body: &[u8], action: &Action) -> Verdict {
+pub fn read_message(http_status: u16, body: &[u8], action: &Action) -> Verdict {
     let Ok(answer) = serde_json::from_slice::<AnswerBody<'_>>(body) else {
         return Verdict::Refused(unreadable(http_status));
     };
@@ -258,7 +258,7 @@ pub fn judge(http_status: u16, body: &[u8], action: &Action) -> Verdict {
 
 /// Reads the answer to a call that was refused as a whole, such as a batch with a bad token. What no message alone can
 /// have brought about is the page's or the app's.
-pub fn judge_call(http_status: u16, body: &[u8]) -> Refusal {
+pub fn read_call(http_status: u16, body: &[u8]) -> Refusal {
     let error = serde_json::from_slice::<AnswerBody<'_>>(body).ok().and_then(|answer| answer.error.read());
     let Some(error) = error else { return unreadable(http_status) };
     let mut refusal = refusal(error, http_status);

@@ -45,6 +45,7 @@ pub(crate) mod memory;
 mod origin;
 mod outcome;
 mod postgres;
+mod reads;
 mod record;
 mod rows;
 mod shares;
@@ -69,6 +70,7 @@ pub use transfer::{Copied, copy};
 use self::error::Result;
 use self::origin::Origin;
 use self::postgres::PostgresStore;
+use self::reads::Reads;
 use self::sqlite::SqliteStore;
 use self::store::Store;
 use self::writer::{ClaimGroup, Command, SettleGroup, Writer};
@@ -121,6 +123,7 @@ impl Default for Options {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     store: Arc<dyn Store>,
+    reads: Reads,
     commands: mpsc::UnboundedSender<Command>,
     ready: watch::Receiver<bool>,
     answer_timeout: Duration,
@@ -136,7 +139,7 @@ impl Ledger {
         let store = open_store(url, &options).await?;
         let answer_timeout = options.answer_timeout;
         let (commands, ready) = Writer::start(store.clone(), options);
-        Ok(Self { store, commands, ready, answer_timeout })
+        Ok(Self { store, reads: Reads::new(), commands, ready, answer_timeout })
     }
 
     /// Claims messages: what each of them found, in the same order. What is claimed must be settled.
@@ -205,7 +208,8 @@ impl Ledger {
         }
     }
 
-    /// What is on record of a bulk; `None` if nothing is. Reads every row of the bulk.
+    /// What is on record of a bulk; `None` if nothing is. Reads every row of the bulk, once for all who ask for it at
+    /// the same time.
     ///
     /// # Errors
     /// If the ledger is away.
@@ -214,7 +218,7 @@ impl Ledger {
         page_id: &str,
         bulk_id: &str,
     ) -> std::result::Result<Option<BulkRecord>, LedgerError> {
-        self.store.bulk(page_id, bulk_id).await.map_err(|error| error.at(self.store.name()))
+        self.reads.bulk(&self.store, page_id, bulk_id).await.map_err(|error| error.at(self.store.name()))
     }
 
     /// A page of a bulk's results.
@@ -222,7 +226,7 @@ impl Ledger {
     /// # Errors
     /// If the ledger is away.
     pub async fn results(&self, query: &ResultsQuery) -> std::result::Result<ResultsPage, LedgerError> {
-        self.store.results(query).await.map_err(|error| error.at(self.store.name()))
+        self.reads.results(&self.store, query).await.map_err(|error| error.at(self.store.name()))
     }
 
     /// Gives the records of one page to another name of the same page, such as those of "me" to its id, once, before anything

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::account::Told;
 use super::call::MOMENT;
+use super::graph::FakeGraph;
 use super::plan::{BulkPlan, ItemPlan};
 use super::stream::{Received, Sent, Start};
 use super::world::World;
@@ -172,7 +173,7 @@ impl World {
                     let items = caller.outstanding.get_mut(&id).filter(|items| !items.is_empty());
                     items.unwrap_or_else(|| panic!("item {id} has one result too many")).pop();
                     caller.outstanding_count -= 1;
-                    caller.take_result(id, outcome);
+                    caller.take_result(id, outcome, &self.graph, self.database.has_forgotten);
                 }
                 self.write(number);
             }
@@ -232,15 +233,32 @@ impl World {
 
 impl BulkCaller {
     /// What became of an item. Once sent, it stays so.
-    fn take_result(&mut self, id: usize, outcome: Outcome) {
+    fn take_result(&mut self, id: usize, outcome: Outcome, graph: &FakeGraph, has_forgotten: bool) {
+        let is_refused = |item: &&ItemPlan| item.id == id && graph.refuses_for_good(item.person);
+        match &outcome {
+            Outcome::Failed(error) => {
+                let is_own_fault = self.plan.items.iter().find(is_refused).is_some();
+                assert!(
+                    is_own_fault,
+                    "item {id} was booked as failed for what is not its own fault: {error}"
+                );
+            }
+            Outcome::NotSent(error) => {
+                let waited = error.message.contains("it pauses") && self.expires_at.is_some();
+                assert!(!waited, "item {id} expired, and is told what its page waited for: {error}");
+            }
+            Outcome::Sent(_) | Outcome::Unknown(_) | Outcome::Rejected(_) => {}
+        }
         let (told, _) = self.told.get_mut(&id).unwrap();
-        if let (Some(Outcome::Sent(before)), Outcome::Sent(now)) = (&*told, &outcome) {
+        if let (Some(Outcome::Sent(before)), Outcome::Sent(now)) = (&*told, &outcome)
+            && !has_forgotten
+        {
             assert_eq!(before.message_id, now.message_id, "item {id} was sent twice");
         }
         if matches!(told, Some(Outcome::Sent(_))) && matches!(outcome, Outcome::NotSent(_)) {
             // An id that comes twice need not be claimed twice.
             let occurrences = self.plan.items.iter().filter(|item| item.id == id).count();
-            assert!(occurrences > 1, "item {id} was sent, and now is {outcome:?}");
+            assert!(occurrences > 1 || has_forgotten, "item {id} was sent, and now is {outcome:?}");
             return;
         }
         *told = Some(outcome);

@@ -37,11 +37,10 @@ impl World {
         self.refuse(unwanted);
         let (owner, life) = (self.replicas[replica].owner, self.replicas[replica].life);
         let (there, back) = (self.up_to(self.plan.write / 2), self.up_to(self.plan.write / 2));
-        let now = self.moment(replica).time;
         // What is on its way to the database is done, whatever becomes of the process.
         self.after(there, move |world| {
             let claims: Vec<_> = messages.iter().filter_map(|queued| queued.claim.clone()).collect();
-            let found = world.database.claim(owner, &claims, now, world.now);
+            let found = world.database.claim(owner, &claims, world.time(), world.now);
             if world.replicas[replica].life == life {
                 world.after_at(replica, back, move |world| world.claimed(place, owner, messages, found));
             }
@@ -87,6 +86,9 @@ impl World {
 
     fn send(&mut self, place: Place, cleared: Vec<Cleared>) {
         let Place { replica, page, call, .. } = place;
+        let now = self.instant();
+        let is_late = |cleared: &Cleared| cleared.queued.deadline.is_some_and(|deadline| deadline <= now);
+        assert!(!cleared.iter().any(is_late), "a message is sent after its deadline");
         let passages: Vec<Passage> = cleared.iter().map(|cleared| self.passage(&cleared.queued)).collect();
         let began = Event::CallBegan { call, count: cleared.len(), at: self.instant() };
         self.step(replica, page, Some(began));

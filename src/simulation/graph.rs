@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::plan::Plan;
-use crate::error::{GraphError, Reason, SendError};
-use crate::graph::response::{Accepted, Disposition, Refusal, Verdict};
+use crate::error::{Reason, SendError};
+use crate::graph::response::{Accepted, Disposition, Refusal, Verdict, judge};
 use crate::graph::usage::Usage;
+use crate::message::{Action, SenderAction};
 use crate::pages::TokenDigest;
 
 /// How Graph treats a page.
@@ -85,6 +86,15 @@ impl FakeGraph {
 
     pub(super) fn refuse_token(&mut self, page: usize, token: TokenDigest) {
         self.pages[page].tokens.retain(|other| *other != token);
+    }
+
+    pub(super) fn takes_token(&self, page: usize, token: TokenDigest) -> bool {
+        self.pages[page].tokens.contains(&token)
+    }
+
+    /// Whether a person's messages are refused for good.
+    pub(super) fn refuses_for_good(&self, person: usize) -> bool {
+        self.temper(person) == Temper::Unavailable
     }
 
     pub(super) fn mood(&self, page: usize, now: Duration) -> Mood {
@@ -167,11 +177,9 @@ impl FakeGraph {
     fn verdict(&mut self, person: usize) -> (Verdict, bool) {
         let refused = |refusal: Refusal| (Verdict::Refused(refusal), false);
         match self.temper(person) {
-            Temper::Unavailable => refused(refusal(551, Reason::RecipientUnavailable, Disposition::Final)),
+            Temper::Unavailable => refused(unavailable()),
             Temper::Throttled => refused(throttled()),
-            Temper::Transient if self.random.bool() => {
-                refused(refusal(2, Reason::GraphUnavailable, Disposition::Transient))
-            }
+            Temper::Transient if self.random.bool() => refused(passing()),
             Temper::Null => (Verdict::Refused(unknown()), self.random.bool()),
             Temper::Fine | Temper::Transient => {
                 let message_id = format!("m-{}", self.random.u64(..));
@@ -182,9 +190,13 @@ impl FakeGraph {
     }
 }
 
-fn refusal(code: i32, reason: Reason, disposition: Disposition) -> Refusal {
-    let graph = Some(Box::new(GraphError { code, ..GraphError::default() }));
-    Refusal { error: SendError { graph, ..SendError::new(reason, "graph refused") }, disposition }
+/// What the service makes of an error that Graph answers to one message.
+fn error(status: u16, error: &str) -> Refusal {
+    let body = format!(r#"{{"error":{{"message":"x","type":"OAuthException",{error},"fbtrace_id":"F"}}}}"#);
+    match judge(status, body.as_bytes(), &Action::SenderAction(SenderAction::TypingOn)) {
+        Verdict::Refused(refusal) => refusal,
+        Verdict::Accepted(_) => panic!("an error is no receipt"),
+    }
 }
 
 fn away() -> Refusal {
@@ -194,25 +206,31 @@ fn away() -> Refusal {
     }
 }
 
+/// There is no answer, or one that says nothing.
 fn unknown() -> Refusal {
-    Refusal {
-        error: SendError::new(Reason::OutcomeUnknown, "there is no answer"),
-        disposition: Disposition::Unknown,
-    }
+    error(500, r#""code":1"#)
 }
 
 fn token_refused() -> Refusal {
-    refusal(190, Reason::PageTokenInvalid, Disposition::PageStopped)
+    error(401, r#""code":190"#)
 }
 
 fn permission() -> Refusal {
-    refusal(3, Reason::PagePermissionMissing, Disposition::PageStopped)
+    error(403, r#""code":3"#)
 }
 
 fn maybe_permission() -> Refusal {
-    refusal(10, Reason::PagePermissionMissing, Disposition::PageSuspected)
+    error(403, r#""code":10"#)
 }
 
 fn throttled() -> Refusal {
-    refusal(613, Reason::RateLimited, Disposition::Throttled)
+    error(400, r#""code":613"#)
+}
+
+fn unavailable() -> Refusal {
+    error(400, r#""code":551"#)
+}
+
+fn passing() -> Refusal {
+    error(400, r#""code":80099,"is_transient":true"#)
 }

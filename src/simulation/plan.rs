@@ -84,6 +84,10 @@ pub(super) enum Fault {
     DatabaseAway { duration: Duration },
     /// The database loses what it did not promise to keep.
     DatabaseCrash { duration: Duration },
+    /// What is in the database now is copied.
+    Copy,
+    /// A copy takes the database's place that has not heard of the last of what was written.
+    Failover { behind: Duration },
     /// A caller breaks its stream off and opens it again.
     CancelBulk { caller: usize },
 }
@@ -113,6 +117,9 @@ impl Plan {
         for _ in 0..random.usize(0..5) {
             let at = Duration::from_millis(random.u64(0..90_000));
             let fault = fault(&mut random, &plan);
+            if let Fault::Failover { behind } = fault {
+                plan.faults.push((at.saturating_sub(behind), Fault::Copy));
+            }
             plan.faults.push((at, fault));
         }
         plan
@@ -133,7 +140,9 @@ impl Fault {
             | Self::DatabaseAway { duration }
             | Self::DatabaseCrash { duration } => duration,
             Self::RotateToken { .. } => Duration::from_secs(120),
-            Self::Clock { .. } | Self::CancelBulk { .. } => Duration::ZERO,
+            Self::Copy | Self::Clock { .. } | Self::CancelBulk { .. } | Self::Failover { .. } => {
+                Duration::ZERO
+            }
         }
     }
 }
@@ -193,7 +202,8 @@ fn fault(random: &mut fastrand::Rng, plan: &Plan) -> Fault {
         2 => Fault::Freeze { replica, duration: seconds(random, &[1, 4, 20]) },
         3 => Fault::Clock { replica, skew_seconds: pick(random, &[-1_800_000_000, -3600, 60, 8 * 86_400]) },
         4 if plan.replicas > 1 => Fault::DatabaseAway { duration: seconds(random, &[1, 8, 30]) },
-        5 if plan.replicas > 1 => Fault::DatabaseCrash { duration: seconds(random, &[0, 3]) },
+        5 if plan.replicas == 2 => Fault::DatabaseCrash { duration: seconds(random, &[0, 3]) },
+        5 if plan.replicas > 2 => Fault::Failover { behind: Duration::from_millis(random.u64(1..3000)) },
         6 => Fault::RotateToken { page, config_first: random.bool() },
         7 if !plan.bulks.is_empty() => Fault::CancelBulk { caller: random.usize(0..plan.bulks.len()) },
         _ => {

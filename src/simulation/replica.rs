@@ -7,9 +7,11 @@ use std::time::{Duration, SystemTime};
 use super::stream::Stream;
 use super::unary_caller::UnaryCall;
 use super::world::World;
+use crate::dispatch::Standing;
 use crate::dispatch::lane::core::{Effects, Event, LaneCore, Surroundings};
 use crate::dispatch::retry::RetryBudget;
 use crate::dispatch::sharing::AskSchedule;
+use crate::error::Reason;
 use crate::pages::Page;
 
 /// One process after the other at one place.
@@ -28,6 +30,8 @@ pub(super) struct Replica {
     /// The configuration as the process has read it.
     pub(super) pages: Vec<Arc<Page>>,
     pub(super) schedule: AskSchedule,
+    /// When it last asked for its shares.
+    pub(super) asked: Option<Duration>,
     /// Counts plans to share, so that only the last one holds.
     pub(super) share_plans: u64,
     /// Messages that entered a lane.
@@ -66,6 +70,7 @@ impl Replica {
             unary: Vec::new(),
             pages: Vec::new(),
             schedule: AskSchedule::new(),
+            asked: None,
             share_plans: 0,
             entered: 0,
         }
@@ -242,6 +247,14 @@ impl World {
             lane.waiting -= call.messages.len();
             lane.in_flight += call.messages.len();
         }
+        if let (Standing::Suspended { error, token, .. }, _) = lane.core.standing()
+            && error.reason == Reason::PageTokenInvalid
+        {
+            let (token, configured) = (*token, surroundings.page.as_ref().map(|page| page.token_digest()));
+            let is_right = configured == Some(token) && !self.graph.takes_token(page, token);
+            assert!(is_right, "page {page} is stopped for a token that it has no more, or that graph takes");
+        }
+        let lane = self.lane(replica, page);
         let (waiting, in_flight) = (lane.waiting, lane.in_flight);
         lane.core.check(now.instant, &surroundings, &effects, waiting, in_flight);
         self.carry_out(replica, page, effects);

@@ -8,18 +8,34 @@ use crate::dispatch::lane::core::Event;
 use crate::dispatch::standing::ShareGrant;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::{Ask, Claim, Claimed, Grant, LedgerError, Settlement};
-use crate::limits::{LEDGER_LEASE, LEDGER_RETENTION_DEFAULT, LEDGER_SWEEP_INTERVAL, SHARE_LEASE};
+use crate::limits::{
+    LEDGER_LEASE, LEDGER_RETENTION_DEFAULT, LEDGER_RETRY_INTERVAL, LEDGER_SWEEP_INTERVAL, SHARE_INTERVAL_MIN,
+    SHARE_LEASE,
+};
 
 /// A ledger, and whether it can be reached.
 pub(super) struct Database {
     ledger: MemoryLedger,
     is_shared: bool,
     away_until: Duration,
+    copy: Option<MemoryLedger>,
+    /// Claims may be gone that had been granted.
+    pub(super) has_forgotten: bool,
 }
 
 impl Database {
     pub(super) fn new(is_shared: bool) -> Self {
-        Self { ledger: MemoryLedger::default(), is_shared, away_until: Duration::ZERO }
+        Self {
+            ledger: MemoryLedger::default(),
+            is_shared,
+            away_until: Duration::ZERO,
+            copy: None,
+            has_forgotten: false,
+        }
+    }
+
+    pub(super) fn copy(&mut self) {
+        self.copy = Some(self.ledger.clone());
     }
 
     pub(super) fn is_shared(&self) -> bool {
@@ -99,6 +115,18 @@ impl World {
         }
     }
 
+    /// A copy takes the database's place: what was written after it was made is lost.
+    pub(super) fn fail_over(&mut self) {
+        if let Some(copy) = self.database.copy.take() {
+            self.database.ledger = copy;
+            self.database.has_forgotten = true;
+            // Whoever finds that its lease is not there takes another one.
+            for replica in 0..self.replicas.len() {
+                self.after_at(replica, LEDGER_RETRY_INTERVAL, move |world| world.renew_owner(replica));
+            }
+        }
+    }
+
     /// The database's process dies and starts again.
     pub(super) fn database_crash(&mut self, duration: Duration) {
         let time = milliseconds(self.time() + duration);
@@ -121,6 +149,9 @@ impl World {
 
     fn ask_for_shares(&mut self, replica: usize) {
         let now = self.moment(replica);
+        let is_rare = self.replicas[replica].asked.is_none_or(|asked| self.now - asked >= SHARE_INTERVAL_MIN);
+        assert!(is_rare, "a replica asks for its shares again and again");
+        self.replicas[replica].asked = Some(self.now);
         self.replicas[replica].schedule.begin(now.instant);
         let pages = self.replicas[replica].pages.clone();
         let (mut asks, mut eras) = (Vec::new(), Vec::new());
@@ -151,10 +182,9 @@ impl World {
     /// Plans when a replica forgets what is old.
     pub(super) fn plan_sweep(&mut self, replica: usize) {
         self.after_at(replica, LEDGER_SWEEP_INTERVAL, move |world| {
-            // The database's clock, or the only one that there is.
-            let time = if world.database.is_shared { world.time() } else { world.moment(replica).time };
+            // Counted by steady clocks, whatever the replica's says.
             let retention = LEDGER_RETENTION_DEFAULT.as_millis() as i64;
-            world.database.ledger.sweep(milliseconds(time) - retention);
+            world.database.ledger.sweep(milliseconds(world.time()) - retention);
             world.plan_sweep(replica);
         });
     }

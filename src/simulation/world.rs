@@ -139,11 +139,11 @@ impl World {
     fn check_ends(&self) {
         for (number, caller) in self.bulk_callers.iter().enumerate() {
             assert!(caller.is_done(), "bulk caller {number} waits for ever: {}", caller.state());
-            self.account.check_bulk(caller);
+            self.account.check_bulk(caller, self.database.has_forgotten);
         }
         for (number, caller) in self.unary_callers.iter().enumerate() {
             assert!(caller.is_done(), "unary caller {number} waits for ever");
-            self.account.check_unary(caller);
+            self.account.check_unary(caller, self.database.has_forgotten);
         }
         for replica in &self.replicas {
             replica.check_empty();
@@ -203,7 +203,7 @@ impl World {
         Moment { instant: self.instant(), time: self.replicas[replica].skewed(time) }
     }
 
-    /// The database's clock, in Unix milliseconds.
+    /// The time by a clock that is right and steady.
     pub(super) fn time(&self) -> SystemTime {
         UNIX_EPOCH + Duration::from_secs(1_800_000_000) + self.now
     }
@@ -234,6 +234,8 @@ impl World {
             Fault::RotateToken { page, config_first } => self.rotate_token(page, config_first),
             Fault::DatabaseAway { duration } => self.database_away(duration),
             Fault::DatabaseCrash { duration } => self.database_crash(duration),
+            Fault::Copy => self.database.copy(),
+            Fault::Failover { .. } => self.fail_over(),
             Fault::CancelBulk { caller } => self.break_off(caller),
         }
     }

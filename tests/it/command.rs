@@ -114,18 +114,23 @@ fn slow_audience(folder: &Path, rows: u64) -> PathBuf {
     audience(folder, &format!("recipient,item_id\n{rows}"))
 }
 
+/// A bulk that has run, and the service that it ran on.
+struct BulkRun {
+    results: BTreeMap<String, (String, String)>,
+    code: Option<i32>,
+    service: Service,
+    file: PathBuf,
+    _folder: tempfile::TempDir,
+}
+
 /// Runs a bulk whose service ends by a signal in the middle and starts again on the same port and ledger. The bulk
-/// has no name of its own. Returns the results and the exit code.
-async fn bulk_over_a_restart(
-    stack: &Stack,
-    rows: u64,
-    by: &str,
-) -> (BTreeMap<String, (String, String)>, Option<i32>) {
+/// has no name of its own.
+async fn bulk_over_a_restart(stack: &Stack, rows: u64, by: &str, more: &[&str]) -> BulkRun {
     let folder = tempfile::tempdir().unwrap();
     let file = slow_audience(folder.path(), rows);
     let service = Service::start(stack, folder.path(), "127.0.0.1:0").await;
     let address = service.address.clone();
-    let mut child = bulk_at(&address, &file, &[]).spawn().unwrap();
+    let mut child = bulk_at(&address, &file, more).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let name = wait_for(&mut lines, "bulk: ").await;
     wait_for_delivered(stack, rows / 4).await;
@@ -138,14 +143,13 @@ async fn bulk_over_a_restart(
     assert!(last.starts_with(&name), "still the same bulk: {last}, {name}");
     while lines.next_line().await.unwrap().is_some() {}
     let code = child.wait().await.unwrap().code();
-    assert!(service.end("TERM").await.success());
-    (results(&file), code)
+    BulkRun { results: results(&file), code, service, file, _folder: folder }
 }
 
 #[tokio::test]
 async fn a_bulk_outlives_a_service_that_is_killed() {
     let (stack, rows) = (harness::start().await, 2000);
-    let (results, code) = bulk_over_a_restart(&stack, rows, "KILL").await;
+    let BulkRun { results, code, .. } = bulk_over_a_restart(&stack, rows, "KILL", &[]).await;
     let (sent, unknown) = (count(&results, "SENT"), count(&results, "UNKNOWN"));
     assert_eq!((results.len() as u64, sent + unknown), (rows, rows), "{results:?}");
     assert!(unknown <= IN_FLIGHT_MAX.parse().unwrap(), "only what was in flight: {unknown}");
@@ -159,10 +163,29 @@ async fn a_bulk_outlives_a_service_that_is_killed() {
 #[tokio::test]
 async fn a_bulk_outlives_a_service_that_drains_without_a_doubt() {
     let (stack, rows) = (harness::start().await, 2000);
-    let (results, code) = bulk_over_a_restart(&stack, rows, "TERM").await;
+    let BulkRun { results, code, service, .. } = bulk_over_a_restart(&stack, rows, "TERM", &[]).await;
+    assert!(service.end("TERM").await.success());
     assert_eq!((results.len() as u64, count(&results, "SENT"), code), (rows, rows, Some(0)));
     let state = stack.sandbox("/sandbox/state").await;
     assert_eq!((&state["delivered"], &state["duplicates"]), (&rows.into(), &0.into()), "{state}");
+}
+
+/// What a crash leaves unknown is not sent again by the command's own reconnect, but by the next command.
+#[tokio::test]
+async fn a_command_that_resends_is_one_decision() {
+    let (stack, rows) = (harness::start().await, 2000);
+    let resend = ["--on-unknown", "resend"];
+    let BulkRun { results: first, service, file, _folder, .. } =
+        bulk_over_a_restart(&stack, rows, "KILL", &resend).await;
+    let (sent, unknown) = (count(&first, "SENT"), count(&first, "UNKNOWN"));
+    assert_eq!(sent + unknown, rows, "{first:?}");
+    assert_eq!(stack.sandbox("/sandbox/state").await["duplicates"], 0);
+
+    let mut again = bulk_at(&service.address, &file, &[&resend[..], &["--overwrite"]].concat());
+    let output = again.output().await.unwrap();
+    assert!(output.status.success() && count(&results(&file), "SENT") == rows, "{output:?}");
+    let duplicates = stack.sandbox("/sandbox/state").await["duplicates"].as_u64().unwrap();
+    assert!(duplicates <= unknown, "only what was unknown is sent again: {duplicates} of {unknown}");
 }
 
 #[tokio::test]

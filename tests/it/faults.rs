@@ -130,6 +130,25 @@ async fn a_fault_of_one_entry_leaves_its_batch_alone() {
 }
 
 #[tokio::test]
+async fn what_is_retryable_is_sent_again_with_the_same_id_and_what_is_on_record_is_not() {
+    let stack = harness::start().await;
+    // How often Graph is asked when the same request comes twice.
+    let table =
+        [("fail-10-2018300", true, 2), ("fail-10", false, 2), ("fail-200", false, 2), ("fail-551", false, 1)];
+    for (fault, is_retryable, calls) in table {
+        let before = stack.sandbox("/sandbox/state").await["refused"].as_i64().unwrap();
+        for _ in 0..2 {
+            let request =
+                pb::SendTextMessageRequest { request_id: fault.to_owned(), ..text_request(fault, "x") };
+            let status = stack.client.clone().send_text_message(request).await.unwrap_err();
+            assert_eq!(send_error(&status).retryable, is_retryable, "{fault}");
+        }
+        let after = stack.sandbox("/sandbox/state").await["refused"].as_i64().unwrap();
+        assert_eq!(after - before, calls, "{fault}");
+    }
+}
+
+#[tokio::test]
 async fn an_empty_batch_entry_is_unknown_and_never_sent_again() {
     let stack = harness::start().await;
     let items = vec![item("null", "null-in-batch.1"), item("good", "2")];

@@ -25,8 +25,8 @@ const TIMEOUT_MAX: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 /// Sends messages through a service. Cheap to clone; clones share connections.
 ///
 /// A call that ends `Unavailable` is made again, up to four times in all. That is safe because every send has an id,
-/// which is made up if the request has none. If the connection broke while the message was being sent, the client asks
-/// for its outcome until the deadline.
+/// which is made up if the request has none. While a message is being sent, because an earlier try whose connection broke
+/// or somebody else has begun it, the client asks for its outcome until the deadline.
 #[derive(Clone, Debug)]
 pub struct MessengerClient {
     /// Never empty.
@@ -191,9 +191,9 @@ impl MessengerClient {
                     Ok(response) => return Ok(response.into_inner()),
                     Err(status) => MessengerError::from(status),
                 };
-                let (wait, may_pass) = if is_own_try_in_progress(failures, &error) {
+                let (wait, may_pass) = if error.reason == v1::ErrorReason::RequestInProgress {
                     waits += 1;
-                    (backoff::wait(waits, IN_PROGRESS_WAIT_MAX), true)
+                    (backoff::wait(waits - 1, IN_PROGRESS_WAIT_MAX), true)
                 } else {
                     failures += 1;
                     let may_pass = error.code == Code::Unavailable && failures < TRIES_MAX;
@@ -213,12 +213,6 @@ impl MessengerClient {
     pub(crate) fn connection(&self) -> (Connection, Place) {
         self.addresses[self.turn.fetch_add(1, Ordering::Relaxed) % self.addresses.len()].connection()
     }
-}
-
-/// An earlier try of the same call reached the service before its connection broke, and the message is being sent: its
-/// outcome is asked for until the deadline.
-fn is_own_try_in_progress(failures: u32, error: &MessengerError) -> bool {
-    failures > 0 && error.reason == v1::ErrorReason::RequestInProgress
 }
 
 /// Names a request, so that no further try of it is taken for another request. Returns the name.

@@ -443,3 +443,5 @@ fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
 
 #[cfg(test)]
 mod invariants;
+#[cfg(test)]
+mod tests;

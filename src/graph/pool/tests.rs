@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::*;
 use crate::limits::{GRAPH_CALL_TIMEOUT, GRAPH_PING_INTERVAL, GRAPH_PING_TIMEOUT};
-use peer::{Http1Peer, Http2Peer, Reply};
+use peer::{Peer, Reply};
 
 fn call() -> http::Request<Body> {
     http::Request::post("https://graph.example/v1/1/messages").body(Full::from(Bytes::from("{}"))).unwrap()
@@ -35,7 +35,7 @@ async fn calls_in_flight_get_as_many_connections_as_they_need() {
         let calls = 12 * streams.min(GRAPH_STREAMS_MAX);
         // Nobody is answered until all have come.
         let all = Arc::new(Barrier::new(calls));
-        let peer = Http2Peer::start(streams, move |_| {
+        let peer = Peer::http2(streams, move |_| {
             let all = all.clone();
             async move {
                 all.wait().await;
@@ -55,7 +55,7 @@ async fn calls_in_flight_get_as_many_connections_as_they_need() {
 
 #[tokio::test(start_paused = true)]
 async fn a_host_has_a_bound_of_connections() {
-    let peer = Http2Peer::start(2, |_| async {
+    let peer = Peer::http2(2, |_| async {
         sleep(Duration::from_secs(1)).await;
         Reply::Accept
     });
@@ -69,7 +69,7 @@ async fn a_host_has_a_bound_of_connections() {
 #[tokio::test(start_paused = true)]
 async fn one_attempt_is_one_attempt_whatever_the_peer_says_of_it() {
     for lie in [Reply::Refuse, Reply::GoAway, Reply::Reset] {
-        let peer = Http2Peer::start(100, move |_| async move { lie });
+        let peer = Peer::http2(100, move |_| async move { lie });
         for sent in 1..=5 {
             assert_eq!(send(&peer.pool).await, Err(NoAnswer::Broken), "{lie:?}");
             assert_eq!(peer.calls(), sent, "{lie:?}");
@@ -79,7 +79,7 @@ async fn one_attempt_is_one_attempt_whatever_the_peer_says_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_goes_away_is_replaced() {
-    let peer = Http2Peer::start(100, |call| async move {
+    let peer = Peer::http2(100, |call| async move {
         if call % 10 == 9 { Reply::AcceptAndGoAway } else { Reply::Accept }
     });
     for _ in 0..100 {
@@ -92,7 +92,7 @@ async fn a_connection_that_goes_away_is_replaced() {
 async fn a_connection_that_hangs_costs_what_its_pings_take() {
     let hung = Arc::new(AtomicUsize::new(usize::MAX));
     let after = hung.clone();
-    let peer = Http2Peer::start(100, move |call| {
+    let peer = Peer::http2(100, move |call| {
         let is_hung = call >= after.load(Ordering::Relaxed);
         async move { if is_hung { Reply::Hang } else { Reply::Accept } }
     });
@@ -111,8 +111,7 @@ async fn a_connection_that_hangs_costs_what_its_pings_take() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_on_which_a_call_timed_out_gets_no_more_calls() {
-    let peer =
-        Http2Peer::start(100, |call| async move { if call == 0 { Reply::Never } else { Reply::Accept } });
+    let peer = Peer::http2(100, |call| async move { if call == 0 { Reply::Never } else { Reply::Accept } });
     assert_eq!(send(&peer.pool).await, Err(NoAnswer::Timeout));
     assert_eq!(send(&peer.pool).await, Ok(200));
     assert_eq!(peer.connections(), 2);
@@ -142,19 +141,23 @@ async fn what_waits_for_a_connection_that_cannot_be_made_is_told_at_once() {
 
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_the_peer_closes_when_idle_is_not_used_near_its_end() {
-    let peer = Http1Peer::start(Duration::from_secs(1), Duration::from_millis(25));
-    let mut random = fastrand::Rng::with_seed(1);
-    let calls = 10_000;
-    let mut broken = 0;
-    for _ in 0..calls {
-        match send(&peer.pool).await {
-            Ok(status) => assert_eq!(status, 200),
-            Err(NoAnswer::Broken) => broken += 1,
-            Err(other) => panic!("{other:?}"),
+    let (idle, way) = (Duration::from_secs(1), Duration::from_millis(25));
+    let peers = [Peer::http1(idle, way), Peer::http2_that_closes(idle, way)];
+    for (version, peer) in ["HTTP/1.1", "HTTP/2"].into_iter().zip(peers) {
+        let mut random = fastrand::Rng::with_seed(1);
+        let calls = 3000;
+        let mut broken = 0;
+        for _ in 0..calls {
+            match send(&peer.pool).await {
+                Ok(status) => assert_eq!(status, 200),
+                Err(NoAnswer::Broken) => broken += 1,
+                Err(other) => panic!("{version}: {other:?}"),
+            }
+            sleep(Duration::from_millis(random.u64(0..2000))).await;
         }
-        sleep(Duration::from_millis(random.u64(0..2000))).await;
+        assert!(broken <= 2, "{version}: {broken} of {calls} met the end of their connection");
+        let (seen, connections) = (peer.calls(), peer.connections());
+        assert!(seen <= calls && seen >= calls - broken, "{version}: {seen} of {calls}");
+        assert!(connections < calls * 9 / 10, "{version}: {connections} connections are hardly used again");
     }
-    assert!(broken <= 2, "{broken} of {calls} met the end of their connection");
-    assert!(peer.calls() <= calls && peer.calls() >= calls - broken, "{} of {calls}", peer.calls());
-    assert!(peer.connections() < calls * 9 / 10, "connections are used again: {}", peer.connections());
 }

@@ -10,7 +10,7 @@ fn text_action() -> Action {
 }
 
 fn refused(http_status: u16, body: &str) -> (Reason, Disposition) {
-    match judge(http_status, body.as_bytes(), &text_action()) {
+    match read_message(http_status, body.as_bytes(), &text_action()) {
         Verdict::Refused(refusal) => (refusal.error.reason, refusal.disposition),
         Verdict::Accepted(_) => panic!("accepted: {http_status} {body}"),
     }
@@ -155,7 +155,7 @@ fn an_answer_that_is_not_graphs_is_unknown_unless_a_proxy_cannot_have_passed_the
 
 #[test]
 fn success_has_the_ids_that_its_kind_has() {
-    let accepted = |body: &str, action: &Action| match judge(200, body.as_bytes(), action) {
+    let accepted = |body: &str, action: &Action| match read_message(200, body.as_bytes(), action) {
         Verdict::Accepted(accepted) => accepted,
         Verdict::Refused(refusal) => panic!("{refusal:?}"),
     };
@@ -171,7 +171,9 @@ fn success_has_the_ids_that_its_kind_has() {
 fn every_text_of_graph_is_kept_for_the_caller_and_none_decides() {
     let body = r#"{"error":{"message":"(#190) abgelaufen","type":"OAuthException","code":100,"error_subcode":2018001,
         "error_user_title":"T","error_user_msg":"M","error_data":"{}","fbtrace_id":"F"}}"#;
-    let Verdict::Refused(refusal) = judge(400, body.as_bytes(), &text_action()) else { panic!("accepted") };
+    let Verdict::Refused(refusal) = read_message(400, body.as_bytes(), &text_action()) else {
+        panic!("accepted")
+    };
     assert_eq!(refusal.error.reason, Reason::RecipientNotFound);
     let graph = refusal.error.graph.unwrap();
     let texts =
@@ -199,7 +201,7 @@ fn what_the_credentials_or_the_page_are_the_matter_of_stops_the_page() {
 fn a_call_that_is_refused_as_a_whole_is_refused_for_the_page() {
     let refused = |code: i32| {
         let body = format!(r#"{{"error":{{"message":"x","type":"OAuthException","code":{code}}}}}"#);
-        let refusal = judge_call(400, body.as_bytes());
+        let refusal = read_call(400, body.as_bytes());
         (refusal.error.reason, refusal.disposition)
     };
     for (code, reason) in [
@@ -213,6 +215,45 @@ fn a_call_that_is_refused_as_a_whole_is_refused_for_the_page() {
     }
     assert_eq!(refused(80006), (Reason::RateLimited, Disposition::Throttled));
     assert_eq!(refused(1), (Reason::OutcomeUnknown, Disposition::Unknown));
+}
+
+#[test]
+fn a_throttle_keeps_what_graph_said() {
+    let body = r#"{"error":{"message":"x","type":"OAuthException","code":80006,"error_subcode":2446079,"fbtrace_id":"F"}}"#;
+    let Verdict::Refused(refusal) = read_message(429, body.as_bytes(), &text_action()) else {
+        panic!("accepted")
+    };
+    assert_eq!((refusal.error.reason, refusal.disposition), (Reason::RateLimited, Disposition::Throttled));
+    let graph = refusal.error.graph.unwrap();
+    assert_eq!((graph.code, graph.subcode, graph.fbtrace_id.as_str()), (80006, 2_446_079, "F"));
+}
+
+#[test]
+fn every_value_of_an_error_is_read_for_itself() {
+    let table = [
+        (
+            r#"{"code":"190","error_subcode":"463","message":null,"type":null}"#,
+            (Reason::PageTokenInvalid, 463),
+        ),
+        (
+            r#"{"code":190,"error_subcode":null,"fbtrace_id":7,"error_user_msg":{"a":[1]}}"#,
+            (Reason::PageTokenInvalid, 0),
+        ),
+        (r#"{"code":"100","error_subcode":2018001.0,"type":"OAuthException"}"#, (Reason::InvalidArgument, 0)),
+        (r#"{"code":4711,"is_transient":"true"}"#, (Reason::GraphUnavailable, 0)),
+        // Without a code it is nothing of Graph's.
+        (r#"{"code":null,"message":"(#190)"}"#, (Reason::OutcomeUnknown, 0)),
+        (r#"{"message":"(#190)"}"#, (Reason::OutcomeUnknown, 0)),
+        (r#""(#190)""#, (Reason::OutcomeUnknown, 0)),
+    ];
+    for (error, (reason, subcode)) in table {
+        let body = format!(r#"{{"error":{error}}}"#);
+        let Verdict::Refused(refusal) = read_message(400, body.as_bytes(), &text_action()) else {
+            panic!("accepted: {error}")
+        };
+        let found = refusal.error.graph.as_ref().map_or(0, |graph| graph.subcode);
+        assert_eq!((refusal.error.reason, found), (reason, subcode), "{error}");
+    }
 }
 
 #[test]

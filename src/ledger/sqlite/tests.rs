@@ -6,6 +6,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Executor};
 use super::*;
 use crate::error::Outcome;
 use crate::ledger::MIGRATIONS_TABLE;
+use crate::ledger::reads::Reads;
 use crate::ledger::record::to_ms;
 use crate::ledger::writer::Writer as WritingTask;
 use crate::ledger::{Ledger, Options};
@@ -49,8 +50,13 @@ async fn a_full_disk_stops_claims_until_there_is_room_again() {
     let store = Arc::new(store);
     let quick = Options { retry_interval: Duration::from_millis(10), ..Options::default() };
     let (commands, mut ready) = WritingTask::start(store.clone(), quick.clone());
-    let ledger =
-        Ledger { store: store.clone(), commands, ready: ready.clone(), answer_timeout: quick.answer_timeout };
+    let ledger = Ledger {
+        store: store.clone(),
+        reads: Reads::new(),
+        commands,
+        ready: ready.clone(),
+        answer_timeout: quick.answer_timeout,
+    };
     let limit_pages = async |pages: u32| {
         let mut guard = store.writer.lock().await;
         let limit = AssertSqlSafe(format!("PRAGMA max_page_count = {pages}"));

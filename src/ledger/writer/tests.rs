@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use super::*;
 use crate::error::{Outcome, Reason};
 use crate::ledger::origin::Origin;
+use crate::ledger::reads::Reads;
 use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, RunId, Ticket};
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::Row;
@@ -115,7 +116,13 @@ impl Test {
         let store = Arc::new(Unreliable { store, mishaps: Mutex::default() });
         let quick = Options { retry_interval: Duration::from_millis(10), ..Options::default() };
         let (commands, ready) = Writer::start(store.clone(), quick.clone());
-        let ledger = Ledger { store: store.clone(), commands, ready, answer_timeout: quick.answer_timeout };
+        let ledger = Ledger {
+            store: store.clone(),
+            reads: Reads::new(),
+            commands,
+            ready,
+            answer_timeout: quick.answer_timeout,
+        };
         Self { ledger, store, _folder: folder }
     }
 

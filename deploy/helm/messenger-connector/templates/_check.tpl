@@ -28,6 +28,13 @@
 {{- end }}
 {{- else if not $values.ledger.postgres.existingSecret }}
 {{- fail "ledger.kind=postgres needs ledger.postgres.existingSecret, the Secret with its URL" }}
+{{- else }}
+{{- /* The cluster is asked only when it is changed, not when the chart is rendered. */}}
+{{- $name := include "messenger-connector.fullname" . }}
+{{- $running := lookup "apps/v1" "Deployment" .Release.Namespace $name }}
+{{- if and (eq (dig "spec" "strategy" "type" "" $running) "Recreate") (gt (int (dig "status" "replicas" 0 $running)) 0) }}
+{{- fail (printf "the release still sends with its SQLite ledger, and a new ledger knows nothing of that: kubectl scale deployment %s --replicas=0, copy the ledger with messenger-connector ledger copy, then upgrade" $name) }}
+{{- end }}
 {{- end }}
 {{- if gt (int $values.autoscaling.minReplicas) (int $values.autoscaling.maxReplicas) }}
 {{- fail "autoscaling.minReplicas is more than autoscaling.maxReplicas" }}

@@ -16,6 +16,7 @@ impl LaneCore {
         assert_eq!(self.queue.len(), waiting, "messages that wait");
         let picked: usize = self.calls.iter().map(|call| call.ended.messages).sum();
         assert_eq!(picked, in_flight, "messages in flight");
+        self.queue.check_order();
         if self.queue.is_empty() {
             return;
         }

@@ -61,32 +61,50 @@ struct Seen {
 
 type Behaviour = Arc<dyn Fn(usize) -> Pin<Box<dyn Future<Output = Reply> + Send>> + Send + Sync>;
 
-/// A peer that speaks HTTP/2, and the pool that calls it.
-pub(super) struct Http2Peer {
+/// A peer, and the pool that calls it.
+pub(super) struct Peer {
     pub(super) pool: Arc<Pool>,
     seen: Arc<Seen>,
 }
 
-impl Http2Peer {
-    /// Allows so many streams a connection. `reply` tells what becomes of a call, given its number.
-    pub(super) fn start<F>(streams: usize, reply: impl Fn(usize) -> F + Clone + Send + Sync + 'static) -> Self
+impl Peer {
+    /// Speaks HTTP/2, and allows so many streams a connection. `reply` tells what becomes of a call, given its number.
+    pub(super) fn http2<F>(streams: usize, reply: impl Fn(usize) -> F + Clone + Send + Sync + 'static) -> Self
     where
         F: Future<Output = Reply> + Send + 'static,
     {
-        let seen = Arc::<Seen>::default();
         let reply: Behaviour = Arc::new(move |call| Box::pin(reply(call)));
+        Self::over_http2(streams, reply, Duration::MAX, Duration::ZERO)
+    }
+
+    /// Speaks HTTP/2, and closes connections that were idle for so long. What is written arrives after `way`.
+    pub(super) fn http2_that_closes(idle: Duration, way: Duration) -> Self {
+        Self::over_http2(100, Arc::new(|_| Box::pin(async { Reply::Accept })), idle, way)
+    }
+
+    fn over_http2(streams: usize, reply: Behaviour, idle: Duration, way: Duration) -> Self {
+        let seen = Arc::<Seen>::default();
         let peer = seen.clone();
-        let open = move || {
-            let (ours, theirs) = duplex(PIPE_BYTES);
-            let number = peer.connections.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(serve_http2(theirs, streams, number, reply.clone(), peer.clone()));
-            over_http2(TokioIo::new(ours))
-        };
         let open: super::Opener = Box::new(move || {
-            let connection = open();
-            Box::pin(async move { connection.await.map_err(|error| error.to_string()) })
+            let (ours, theirs) = pipe(way);
+            let number = peer.connections.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(serve_http2(theirs, streams, number, reply.clone(), idle, peer.clone()));
+            Box::pin(async move { over_http2(TokioIo::new(ours)).await.map_err(|error| error.to_string()) })
         });
         Self { pool: Arc::new(Pool::new(None, open)), seen }
+    }
+
+    /// Speaks HTTP/1.1, and closes connections that were idle for so long. What is written arrives after `way`.
+    pub(super) fn http1(idle: Duration, way: Duration) -> Self {
+        let seen = Arc::<Seen>::default();
+        let peer = seen.clone();
+        let open: super::Opener = Box::new(move || {
+            let (ours, theirs) = pipe(way);
+            peer.connections.fetch_add(1, Ordering::Relaxed);
+            tokio::spawn(serve_http1(theirs, idle, peer.clone()));
+            Box::pin(async move { over_http1(TokioIo::new(ours)).await.map_err(|error| error.to_string()) })
+        });
+        Self { pool: Arc::new(Pool::new(Some(false), open)), seen }
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -138,7 +156,14 @@ fn written(reply: Reply, stream: u32) -> Option<Vec<u8>> {
     })
 }
 
-async fn serve_http2(pipe: DuplexStream, streams: usize, number: usize, reply: Behaviour, seen: Arc<Seen>) {
+async fn serve_http2(
+    pipe: DuplexStream,
+    streams: usize,
+    number: usize,
+    reply: Behaviour,
+    idle: Duration,
+    seen: Arc<Seen>,
+) {
     let (reader, writer) = split(pipe);
     let (frames, queue) = mpsc::unbounded_channel();
     tokio::spawn(write_http2(writer, queue));
@@ -147,7 +172,7 @@ async fn serve_http2(pipe: DuplexStream, streams: usize, number: usize, reply: B
     drop(frames.send(Some(frame(SETTINGS, 0, 0, &limit))));
     drop(frames.send(Some(frame(WINDOW_UPDATE, 0, 0, &0x7f00_0000_u32.to_be_bytes()))));
     // An end is the client's: what else ends a pipe here is the test's.
-    drop(read_http2(reader, frames, reply, &seen).await);
+    drop(read_http2(reader, frames, reply, idle, &seen).await);
     seen.closed.send_modify(|closed| closed.push(number));
 }
 
@@ -171,13 +196,14 @@ async fn read_http2(
     mut reader: ReadHalf<DuplexStream>,
     frames: mpsc::UnboundedSender<Option<Vec<u8>>>,
     reply: Behaviour,
+    idle: Duration,
     seen: &Arc<Seen>,
 ) -> std::io::Result<()> {
     reader.read_exact(&mut [0; PREFACE_LENGTH]).await?;
     let open = Arc::new(std::sync::Mutex::new(HashMap::<u32, ()>::new()));
     loop {
         let mut head = [0; 9];
-        reader.read_exact(&mut head).await?;
+        timeout(idle, reader.read_exact(&mut head)).await??;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
         let (kind, flags) = (head[3], head[4]);
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
@@ -208,38 +234,17 @@ async fn read_http2(
     }
 }
 
-/// A peer that speaks HTTP/1.1, closes what is idle, and is some way off; and the pool that calls it.
-pub(super) struct Http1Peer {
-    pub(super) pool: Arc<Pool>,
-    seen: Arc<Seen>,
-}
-
-impl Http1Peer {
-    /// Closes connections that were idle for so long. What is written arrives after `way`.
-    pub(super) fn start(idle: Duration, way: Duration) -> Self {
-        let seen = Arc::<Seen>::default();
-        let peer = seen.clone();
-        let open: super::Opener = Box::new(move || {
-            let (ours, near) = duplex(PIPE_BYTES);
-            let (far, theirs) = duplex(PIPE_BYTES);
-            let ((near_reader, near_writer), (far_reader, far_writer)) = (split(near), split(far));
-            tokio::spawn(carry(near_reader, far_writer, way));
-            tokio::spawn(carry(far_reader, near_writer, way));
-            peer.connections.fetch_add(1, Ordering::Relaxed);
-            tokio::spawn(serve_http1(theirs, idle, peer.clone()));
-            Box::pin(async move { over_http1(TokioIo::new(ours)).await.map_err(|error| error.to_string()) })
-        });
-        Self { pool: Arc::new(Pool::new(Some(false), open)), seen }
+/// Two ends of a connection, so far apart.
+fn pipe(way: Duration) -> (DuplexStream, DuplexStream) {
+    let (ours, near) = duplex(PIPE_BYTES);
+    if way.is_zero() {
+        return (ours, near);
     }
-
-    pub(super) fn connections(&self) -> usize {
-        self.seen.connections.load(Ordering::Relaxed)
-    }
-
-    /// Calls that arrived.
-    pub(super) fn calls(&self) -> usize {
-        self.seen.calls.load(Ordering::Relaxed)
-    }
+    let (far, theirs) = duplex(PIPE_BYTES);
+    let ((near_reader, near_writer), (far_reader, far_writer)) = (split(near), split(far));
+    tokio::spawn(carry(near_reader, far_writer, way));
+    tokio::spawn(carry(far_reader, near_writer, way));
+    (ours, theirs)
 }
 
 /// Carries what is written, and the end, with a delay.
