@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::watched::{Watched, read_text};
+use crate::watched::{Watched, read_text, read_toml};
 
 /// Somebody who may call.
 #[derive(Debug, PartialEq, Eq)]
@@ -104,6 +104,9 @@ struct CallersFile {
     caller: Vec<CallerEntry>,
 }
 
+/// What the file of callers may say.
+const CALLER_KEYS: [&str; 5] = ["caller", "name", "key_sha256", "tls_name", "pages"];
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CallerEntry {
@@ -140,20 +143,20 @@ impl OneOrMany {
 fn read(source: &Source, hash: &mut Sha256) -> anyhow::Result<Vec<Arc<Caller>>> {
     let place = source.path.display();
     let text = read_text(&source.path, hash)?;
-    let file: CallersFile = toml::from_str(&text).with_context(|| format!("in {place}"))?;
+    let file: CallersFile = read_toml(&source.path, &text, &CALLER_KEYS)?;
     ensure!(!file.caller.is_empty(), "{place} has no [[caller]]");
     let (mut names, mut credentials) = (HashSet::new(), HashSet::new());
     let mut callers = Vec::with_capacity(file.caller.len());
-    for entry in file.caller {
-        let name = entry.name.clone();
-        let caller = Caller::from_entry(entry, source.has_client_ca)
-            .with_context(|| format!("in {place}, caller {name}"))?;
-        ensure!(names.insert(name.clone()), "in {place}: caller {name} is configured twice");
+    for (index, entry) in file.caller.into_iter().enumerate() {
+        // Whatever stands in it: it may be a key.
+        let caller_place = format!("in {place}, [[caller]] number {}", index + 1);
+        let caller = Caller::from_entry(entry, source.has_client_ca).context(caller_place.clone())?;
+        ensure!(names.insert(caller.name.clone()), "{caller_place}: another one has the same name");
         let keys = caller.key_hashes.iter().map(|hash| hash.to_vec());
         let tls_names = caller.tls_names.iter().map(|name| name.clone().into_bytes());
         for credential in keys.chain(tls_names) {
             let is_new = credentials.insert(credential);
-            ensure!(is_new, "in {place}, caller {name}: a key_sha256 or tls_name is there twice");
+            ensure!(is_new, "{caller_place}: a key_sha256 or tls_name is there twice");
         }
         callers.push(Arc::new(caller));
     }

@@ -5,11 +5,11 @@ mod lifecycle;
 mod security;
 mod telemetry;
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use secrecy::SecretString;
 
 pub use lifecycle::LifecycleOptions;
@@ -29,7 +29,7 @@ use crate::telemetry::metrics::Metrics;
 #[derive(Clone, Debug, clap::Args)]
 pub struct ServeOptions {
     /// Address to listen on for gRPC; without credentials a loopback one
-    #[arg(long, env = "CONNECTOR_LISTEN", default_value = "127.0.0.1:50051")]
+    #[arg(long, env = "CONNECTOR_LISTEN", default_value = "127.0.0.1:50051", value_parser = address)]
     pub listen: SocketAddr,
 
     /// Graph host; `messenger-connector sandbox` stands in for Meta's
@@ -51,13 +51,7 @@ pub struct ServeOptions {
 
     /// Access token of the only page, if there is no file of pages; prefer the environment variable, because
     /// other users of the machine can see options
-    #[arg(
-        long,
-        env = "PAGE_ACCESS_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN",
-        conflicts_with = "pages"
-    )]
+    #[arg(long, env = "PAGE_ACCESS_TOKEN", hide_env_values = true, value_name = "TOKEN")]
     pub page_access_token: Option<SecretString>,
 
     /// Id of the only page
@@ -127,6 +121,21 @@ fn in_flight_max(text: &str) -> Result<usize, String> {
     }
 }
 
+/// An address to listen on. A name is looked up.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let unusable = |why: &str| format!("{why}: give an address and a port, such as 127.0.0.1:50051");
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| unusable("it has no port"))?;
+    if port.parse::<u16>().is_err() {
+        return Err(unusable("its port is no number from 0 to 65535"));
+    }
+    if host.is_empty() {
+        return Err(unusable("it has no host (0.0.0.0 is all of them)"));
+    }
+    let found: Vec<_> = text.to_socket_addrs().map_err(|_| unusable("there is no such host"))?.collect();
+    let first = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    first.copied().ok_or_else(|| unusable("there is no such host"))
+}
+
 impl ServeOptions {
     /// Checks what clap cannot.
     ///
@@ -135,6 +144,10 @@ impl ServeOptions {
     pub fn check(&self) -> anyhow::Result<()> {
         self.security.check(self.listen)?;
         self.telemetry.check()?;
+        ensure!(
+            self.pages.is_none() || self.page_access_token.is_none(),
+            "--pages and PAGE_ACCESS_TOKEN exclude each other: unset the variable to send for the pages of the file"
+        );
         Address::parse(&self.graph_url).map(drop).context("--graph-url")
     }
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Reason, SendError};
 use crate::limits::PAGE_ID_LENGTH_MAX;
-use crate::watched::{Watched, read_text};
+use crate::watched::{Watched, hash_text, read_text, read_toml};
 
 /// Graph version unless configured otherwise.
 pub const GRAPH_VERSION_DEFAULT: &str = "v25.0";
@@ -98,6 +98,20 @@ struct PagesFile {
     #[serde(default)]
     page: Vec<PageEntry>,
 }
+
+/// What the file of pages may say.
+const PAGE_KEYS: [&str; 10] = [
+    "page",
+    "id",
+    "title",
+    "notes",
+    "access_token_file",
+    "access_token_env",
+    "app_secret_file",
+    "graph_version",
+    "rate_per_second",
+    "media_rate_per_second",
+];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -223,13 +237,18 @@ impl Page {
 
     fn from_entry(entry: PageEntry, folder: &Path, hash: &mut Sha256) -> anyhow::Result<Self> {
         let access_token = match (&entry.access_token_file, &entry.access_token_env) {
-            (Some(path), None) => read_secret(&folder.join(path), hash)?,
+            (Some(path), None) => {
+                let token = read_named_file(&folder.join(path), hash);
+                token
+                    .and_then(|token| checked_secret(&token))
+                    .context("the file that access_token_file names")?
+            }
             (None, Some(name)) => {
-                let token = secret_from_environment(name)
-                    .with_context(|| format!("access_token_env: {name} is not set in the environment"))?;
+                let variable = "the environment variable that access_token_env names";
+                let token =
+                    secret_from_environment(name).with_context(|| format!("{variable} is not set"))?;
                 hash.update(token.expose_secret());
-                checked_secret(token.expose_secret())
-                    .with_context(|| format!("environment variable {name}"))?
+                checked_secret(token.expose_secret()).context(variable)?
             }
             (None, None) | (Some(_), Some(_)) => {
                 bail!("needs exactly one of access_token_file and access_token_env")
@@ -243,8 +262,9 @@ impl Page {
             access_token,
             app_secret: entry
                 .app_secret_file
-                .map(|path| read_secret(&folder.join(path), hash))
-                .transpose()?,
+                .map(|path| read_named_file(&folder.join(path), hash).and_then(|text| checked_secret(&text)))
+                .transpose()
+                .context("the file that app_secret_file names")?,
             graph_version: entry.graph_version.unwrap_or_else(|| GRAPH_VERSION_DEFAULT.to_owned()),
             rate_per_second: entry.rate_per_second.unwrap_or(RATE_PER_SECOND_DEFAULT),
             media_rate_per_second: entry.media_rate_per_second.unwrap_or(MEDIA_RATE_PER_SECOND_DEFAULT),
@@ -286,13 +306,15 @@ impl Loaded {
             Source::File(path) => path,
         };
         let text = read_text(path, hash)?;
-        let file: PagesFile = toml::from_str(&text).with_context(|| format!("in {}", path.display()))?;
+        let file: PagesFile = read_toml(path, &text, &PAGE_KEYS)?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let pages = file
             .page
             .into_iter()
-            .map(|entry| {
-                let place = format!("in {}, page {}", path.display(), entry.id);
+            .enumerate()
+            .map(|(index, entry)| {
+                // Whatever stands in it: it may be a token.
+                let place = format!("in {}, [[page]] number {}", path.display(), index + 1);
                 Page::from_entry(entry, folder, hash).context(place)
             })
             .collect::<anyhow::Result<Vec<_>>>()?;
@@ -305,9 +327,20 @@ impl Loaded {
         let mut by_id = HashMap::with_capacity(pages.len());
         for page in &pages {
             let duplicate = by_id.insert(page.id.clone(), page.clone());
-            ensure!(duplicate.is_none(), "page {} is configured twice", page.id);
+            ensure!(duplicate.is_none(), "two pages have the same id: each [[page]] needs one of its own");
         }
         Ok(Self { pages, by_id })
+    }
+}
+
+/// The text of a file whose name stands in a file: the name is not told, because it may be a token.
+fn read_named_file(path: &Path, hash: &mut Sha256) -> anyhow::Result<String> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => {
+            hash_text(&text, hash);
+            Ok(text)
+        }
+        Err(error) => bail!("cannot be read: {error}"),
     }
 }
 
@@ -338,33 +371,4 @@ impl Page {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn rotated(page: &Page) -> Arc<Loaded> {
-        Arc::new(Loaded::new(vec![Page { access_token: "another".into(), ..page.clone() }]).unwrap())
-    }
-
-    #[test]
-    fn the_page_me_is_known_by_its_real_id_as_long_as_its_token_is_the_same() {
-        let pages = Pages::load(Source::Single(Box::new(Page::sample(PAGE_ID_ME)))).unwrap();
-        let nameless = pages.nameless().unwrap();
-        assert!(pages.get("7").is_none());
-        assert_eq!(pages.nameless_error().reason, Reason::GraphUnavailable);
-        pages.note_nameless(SendError::new(Reason::PageTokenInvalid, "x"));
-        assert_eq!(pages.nameless_error().reason, Reason::PageTokenInvalid);
-        pages.learn(&nameless, "7");
-        assert!(pages.nameless().is_none());
-        let ids = |pages: &Pages| ["me", "7", "8"].map(|id| pages.get(id).map(|page| page.id.clone()));
-        assert_eq!(ids(&pages), [Some("7".to_owned()), Some("7".to_owned()), None]);
-        assert_eq!(pages.list()[0].id, "7");
-        // Read again, with another title.
-        let renamed = Page { title: "Shop".into(), ..nameless.as_ref().clone() };
-        pages.loaded.replace(Arc::new(Loaded::new(vec![renamed]).unwrap()));
-        let page = pages.get("7").unwrap();
-        assert_eq!((page.id.as_str(), page.title.as_str()), ("7", "Shop"));
-        pages.loaded.replace(rotated(&nameless));
-        assert_eq!(ids(&pages), [Some("me".to_owned()), None, None]);
-        assert!(pages.nameless().is_some());
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ const DRAIN_TIMEOUT_DEFAULT_MS: u64 = DRAIN_TIMEOUT_DEFAULT.as_millis() as u64;
 #[command(next_help_heading = "Probes, connections and shutdown")]
 pub struct LifecycleOptions {
     /// Address of a second port that answers health checks only, without TLS: for probes that cannot do TLS
-    #[arg(long, env = "CONNECTOR_HEALTH_LISTEN", value_name = "ADDRESS")]
+    #[arg(long, env = "CONNECTOR_HEALTH_LISTEN", value_name = "ADDRESS", value_parser = super::address)]
     pub health_listen: Option<SocketAddr>,
 
     /// How long a connection lasts before its client is asked to open a new one, so that load spreads to new replicas;

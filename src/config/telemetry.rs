@@ -39,13 +39,13 @@ impl AdminListen {
 }
 
 impl FromStr for AdminListen {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         if text.eq_ignore_ascii_case("none") {
             return Ok(Self::None);
         }
-        text.parse().map(Self::At).map_err(|_| "must be an address such as 127.0.0.1:9090, or none")
+        super::address(text).map(Self::At).map_err(|why| format!("{why}, or none"))
     }
 }
 

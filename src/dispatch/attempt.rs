@@ -233,7 +233,8 @@ pub fn recorded(claimed: Claimed, message: &Message) -> Option<Outcome> {
         )),
         Claimed::Reused => Some(Outcome::Rejected(SendError::new(
             Reason::RequestIdReused,
-            "the id was used before for a different message: use a fresh one",
+            "the id stands for another request, whose outcome stays as it is: a retry must repeat its request exactly, and only \
+             another message takes another id",
         ))),
     }
 }

@@ -12,10 +12,11 @@ mod listener;
 mod tls;
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -79,15 +80,17 @@ impl Server {
         let metrics = Metrics::new(admin_listen.is_some(), options.telemetry.collector())?;
         let graph =
             Arc::new(Client::new(&options.graph_url, options.graph_tls_ca.as_deref(), metrics.clone())?);
-        let listener = listen(options.listen).await?;
+        let listener = listen("--listen", options.listen).await?;
         let health_listener = match options.lifecycle.health_listen {
-            Some(address) => Some(listen(address).await?),
+            Some(address) => Some(listen("--health-listen", address).await?),
             None => None,
         };
         let admin_listener = match admin_listen {
-            Some(address) => {
-                Some(listen(address).await.context("give --admin-listen an address of its own, or none")?)
-            }
+            Some(address) => Some(
+                listen("--admin-listen", address)
+                    .await
+                    .context("several services need an address each, or none")?,
+            ),
             None => None,
         };
         let ledger = Ledger::open(&options.ledger, options.ledger_options(metrics.clone())).await?;
@@ -237,8 +240,20 @@ fn messenger_routes(service: MessengerService) -> anyhow::Result<Routes> {
     Ok(Routes::new(messenger).add_service(reflection))
 }
 
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
+async fn listen(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        ErrorKind::AddrInUse => anyhow!(
+            "cannot listen on {address}, because another process does: end it, or give {option} another port (0 for any)"
+        ),
+        ErrorKind::AddrNotAvailable => anyhow!(
+            "cannot listen on {address}, because this machine has no such address: give {option} one that it has, such \
+             as 127.0.0.1 or 0.0.0.0"
+        ),
+        ErrorKind::PermissionDenied => anyhow!(
+            "cannot listen on {address}: not permitted; give {option} a port above 1023"
+        ),
+        _ => anyhow!("cannot listen on {address}: {error}"),
+    })
 }
 
 /// Ready as long as the ledger takes claims. Graph's health does not count: its failures are answered per message.

@@ -212,20 +212,28 @@ async fn a_wrong_file_says_what_is_wrong_and_where() {
     let key = format!("key_sha256 = \"{}\"", hash("k"));
     let table = [
         (String::new(), "has no [[caller]]"),
-        (caller(""), "caller shop: needs key_sha256, or tls_name, or both"),
+        (caller(""), "[[caller]] number 1: needs key_sha256, or tls_name, or both"),
         (caller("key_sha256 = \"secret\""), "key_sha256 must be 64 hexadecimal digits"),
-        (caller("key_sha256 = 7"), "must be a string or a list of strings"),
-        (caller("key = \"secret\""), "unknown field `key`"),
+        (caller("key_sha256 = 7"), "line 3: must be a string or a list of strings"),
+        (
+            caller("key = \"secret\""),
+            "line 3: unknown field, expected one of `name`, `key_sha256`, `tls_name`, `pages`",
+        ),
         (caller("tls_name = \"shop\""), "tls_name needs --tls-client-ca"),
         (caller(&format!("{key}\npages = []")), "pages must name at least one page"),
-        (caller(&key).repeat(2), "caller shop is configured twice"),
-        (caller(&key) + &caller(&key).replace("shop", "office"), "caller office: a key_sha256 or tls_name"),
+        (caller(&key).repeat(2), "[[caller]] number 2: another one has the same name"),
+        (
+            caller(&key) + &caller(&key).replace("shop", "office"),
+            "[[caller]] number 2: a key_sha256 or tls_name",
+        ),
     ];
     for (text, expected) in table {
         let file = write(folder.path(), "callers.toml", &text);
         let options = serve_options(&["--page-access-token", "t", "--callers", &file]);
         let error = format!("{:#}", Server::bind(options).await.unwrap_err());
         assert!(error.contains(expected) && error.contains("callers.toml"), "{error}\nfor\n{text}");
+        let quotes = ["secret", "shop", "\n"].iter().any(|quote| error.contains(quote));
+        assert!(!quotes, "nothing of the file is told: {error}");
     }
     // With credentials, other machines may reach it.
     let file = callers(folder.path(), &["k"]);

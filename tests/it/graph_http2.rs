@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use messenger_connector::api::pb::ErrorReason;
+use messenger_connector::api::pb::{self, ErrorReason};
 use messenger_connector::sandbox;
 use tokio_util::sync::DropGuard;
 use tonic::Code;
@@ -83,6 +83,8 @@ async fn a_call_that_breaks_off_is_unknown_and_takes_no_other_with_it() {
     let graph = Graph::start(sandbox::Options::default()).await;
     for (fault, _, reason, code) in CALL_FAULTS {
         let stack = graph.trusting_service().await;
+        // It has asked Graph whose the token is by the time it answers.
+        stack.client.clone().list_pages(pb::ListPagesRequest {}).await.unwrap();
         let mut slow = stack.client.clone();
         let slow_recipient = format!("slow-500.{fault}");
         let calls = graph.state().await["calls"].as_i64().unwrap();

@@ -67,6 +67,11 @@ pub fn bare_keyed_client(address: &str, key: &str) -> BareKeyedClient {
     MessengerServiceClient::with_origin(http, address.parse().unwrap())
 }
 
+/// A client that holds no connection, in place of one that would.
+pub fn nowhere() -> Client {
+    Client::new(Channel::from_static("http://127.0.0.1:1").connect_lazy())
+}
+
 /// A request that the service answers within this time. Only a client without a clock of its own leaves that to it.
 pub fn timed<T>(request: T, timeout: &str) -> Request<T> {
     let mut request = Request::new(request);

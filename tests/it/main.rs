@@ -19,6 +19,7 @@ mod graph_http2;
 mod greedy;
 mod harness;
 mod hostile;
+mod identity;
 mod kill;
 mod lanes;
 mod ledger;

@@ -121,7 +121,7 @@ async fn a_bulk_can_be_asked_for_and_its_results_listed_page_by_page() {
     let request = pb::GetBulkRequest { bulk_id: "b".into(), ..Default::default() };
     let bulk = client.get_bulk(request).await.unwrap().into_inner();
     assert_eq!(bulk.counts.unwrap(), pb::BulkCounts { sent: 25, failed: 1, ..Default::default() });
-    assert_eq!((bulk.in_flight, bulk.page_id.as_str()), (0, "me"));
+    assert_eq!((bulk.in_flight, bulk.page_id.as_str()), (0, "1"));
     assert!(bulk.create_time.is_some() && bulk.update_time.is_some());
 
     let list = |page_token: String, state: ItemState| pb::ListBulkResultsRequest {

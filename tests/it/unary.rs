@@ -101,7 +101,7 @@ async fn validate_only_shows_the_call_and_sends_nothing() {
     let request = pb::SendTextMessageRequest { validate_only: true, ..text_request("7", "hello") };
     let response = stack.client.clone().send_text_message(request).await.unwrap().into_inner();
     let Some(pb::send_text_message_response::Result::Preview(preview)) = response.result else { panic!() };
-    assert_eq!(preview.url, format!("{}/v25.0/me/messages", stack.sandbox_url));
+    assert_eq!(preview.url, format!("{}/v25.0/1/messages", stack.sandbox_url));
     let body = r#"{"recipient":{"id":"7"},"messaging_type":"UPDATE","message":{"text":"hello"}}"#;
     assert_eq!(preview.body_json, body);
     assert_eq!(stack.bodies().await.len(), 0);

@@ -186,8 +186,8 @@ impl<F: ExactSizeIterator> StreamCore<F> {
             }
             Entry::Occupied(other) => {
                 let item_id = other.key().clone();
-                let message =
-                    "an item with this id and another content is in flight: give each message its own id";
+                let message = "the id stands for another item, which is in flight: a retry must repeat its item exactly, and \
+                               only another message takes another id";
                 let reused = SendError::new(Reason::RequestIdReused, message);
                 let outcome = Outcome::Rejected(reused);
                 self.owe(Owed { item_id, outcome, occurrences: 1, more_places: 0 });
