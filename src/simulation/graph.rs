@@ -167,7 +167,7 @@ impl FakeGraph {
             _ if !self.has_tempers => Temper::Fine,
             // One is enough to hold a page up.
             11 => Temper::Throttled,
-            _ if person % 10 == 0 => Temper::Unavailable,
+            _ if person.is_multiple_of(10) => Temper::Unavailable,
             _ if person % 10 == 2 => Temper::Transient,
             _ if person % 20 == 4 => Temper::Null,
             _ => Temper::Fine,

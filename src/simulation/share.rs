@@ -177,7 +177,7 @@ impl World {
 
     fn granted(&mut self, replica: usize, grants: Option<Vec<Grant>>, eras: &[u64], until: Instant) {
         for (page, (grant, era)) in grants.into_iter().flatten().zip(eras).enumerate() {
-            self.step(replica, page, Some(Event::Granted(ShareGrant { grant, era: *era, until })));
+            self.step(replica, page, Some(Event::Granted(Box::new(ShareGrant { grant, era: *era, until }))));
         }
         self.plan_share(replica);
     }
