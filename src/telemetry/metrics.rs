@@ -97,6 +97,16 @@ impl Default for Metrics {
     }
 }
 
+impl Instruments {
+    /// Counts nothing, so that each counter is there before the first time.
+    fn begin(&self) {
+        for counter in [&self.replays, &self.retries, &self.accept_errors, &self.ledger_setbacks] {
+            counter.add(0, &[]);
+        }
+        self.streams.add(0, &[]);
+    }
+}
+
 impl Metrics {
     /// Metrics that can be read here if `with_text`, and are told to the collector at `otlp_endpoint` every minute, or
     /// as often as `OTEL_METRIC_EXPORT_INTERVAL` says.
@@ -173,26 +183,7 @@ impl Metrics {
             registry,
             is_told,
         };
-        // So that they are there before the first time.
-        for counter in [
-            &instruments.replays,
-            &instruments.retries,
-            &instruments.accept_errors,
-            &instruments.ledger_setbacks,
-        ] {
-            counter.add(0, &[]);
-        }
-        instruments.streams.add(0, &[]);
-        // So that they are there before the first time.
-        for counter in [
-            &instruments.replays,
-            &instruments.retries,
-            &instruments.accept_errors,
-            &instruments.ledger_setbacks,
-        ] {
-            counter.add(0, &[]);
-        }
-        instruments.streams.add(0, &[]);
+        instruments.begin();
         Self(Arc::new(instruments))
     }
 

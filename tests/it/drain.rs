@@ -143,7 +143,8 @@ async fn a_client_that_never_answers_is_cut() {
 async fn a_message_that_outlives_its_stream_is_still_recorded() {
     let folder = tempfile::tempdir().unwrap();
     let ledger = format!("sqlite://{}", folder.path().join("ledger.db").display());
-    let arguments = ["--page-access-token", "t", "--ledger", &ledger];
+    // Another sandbox stands for the same Graph.
+    let arguments = ["--page-access-token", "t", "--ledger", &ledger, "--ledger-adopt"];
     let mut stack = harness::start_with(&arguments).await;
     let start = pb::BulkStart {
         bulk_id: "sale".into(),
