@@ -101,7 +101,8 @@ impl Default for Metrics {
 impl Instruments {
     /// Counts nothing, so that each counter is there before the first time.
     fn begin(&self) {
-        for counter in [&self.replays, &self.retries, &self.accept_errors, &self.ledger_setbacks] {
+        let Self { replays, retries, accept_errors, receipts_mismatched, ledger_setbacks, .. } = self;
+        for counter in [replays, retries, accept_errors, receipts_mismatched, ledger_setbacks] {
             counter.add(0, &[]);
         }
         self.streams.add(0, &[]);
