@@ -10,6 +10,7 @@ mod account;
 mod bulk;
 mod caller;
 mod certificates;
+mod circles;
 mod command;
 mod connections;
 mod deadlines;

@@ -6,8 +6,8 @@ const FILE_LINES_MAX: usize = 400;
 const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MEDIAN_MAX: usize = 200;
 
-struct File {
-    path: String,
+pub struct File {
+    pub path: String,
     text: String,
 }
 
@@ -33,14 +33,14 @@ fn files_under(folder: &str) -> Vec<File> {
     paths.into_iter().map(read).collect()
 }
 
-fn source_files() -> Vec<File> {
+pub fn source_files() -> Vec<File> {
     let files = files_under("src");
     assert!(files.len() > 20, "the sources are there to be looked at");
     files
 }
 
 /// The code of a file: without comments and without the tests at its end.
-fn code(file: &File) -> String {
+pub fn code(file: &File) -> String {
     let text = file.text.split("#[cfg(test)]\nmod tests").next().unwrap();
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
