@@ -324,6 +324,10 @@ pub const EXPIRY_INTERVAL_PER_MESSAGE: Duration = Duration::from_micros(10);
 /// How long a replica may use its share of a page's rate after it last asked. When it dies, the others have the whole
 /// rate after this and one more interval.
 pub const SHARE_LEASE: Duration = Duration::from_secs(3);
+/// How long a message counts against a page's rate: a second, and what the network may close up between two sends.
+pub const RATE_WINDOW: Duration = Duration::from_millis(1003);
+/// How long one replica keeps what cannot be divided among all, such as the one message of a rate of one per second.
+pub const SHARE_TURN: Duration = Duration::from_secs(10);
 /// How long after its last message a page asks for no share any more. Its next message waits for one, some milliseconds.
 pub const SHARE_IDLE: Duration = Duration::from_secs(10 * 60);
 /// How often a replica asks for its shares.

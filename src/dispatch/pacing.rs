@@ -9,12 +9,10 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::limits::{BATCH_SIZE_MAX, SHARE_INTERVAL};
+use crate::limits::{BATCH_SIZE_MAX, RATE_WINDOW, SHARE_INTERVAL};
 
 /// The bucket's share of the rate. What it leaves lets the flow even out again after a burst.
 const FLOW: f64 = 0.9925;
-/// Length of the window that is counted: a second, and what the network may close up between two sends.
-const WINDOW: Duration = Duration::from_millis(1003);
 /// Bulk messages are collected for this long when the rate holds them back, so that they share calls.
 const COLLECT: Duration = Duration::from_millis(20);
 /// Share of a second's messages that unary ones may take before the bucket has them.
@@ -224,7 +222,7 @@ fn overdraft(rank: Rank, rate: f64) -> f64 {
 
 /// The window in which a rate's whole number of messages may go.
 fn window(rate: f64) -> Duration {
-    if rate > 0.0 { WINDOW.mul_f64((rate.ceil() / rate).min(1000.0)) } else { WINDOW }
+    if rate > 0.0 { RATE_WINDOW.mul_f64((rate.ceil() / rate).min(1000.0)) } else { RATE_WINDOW }
 }
 
 #[cfg(test)]

@@ -106,7 +106,8 @@ impl Rates {
         self.paces.each_ref().map(|pace| {
             let (rate, is_waiting) = allowed.next()?;
             let rate = rate?;
-            Some(Demand { rate, wanted: pace.wanted(rate, is_waiting, now) })
+            let in_use = pace.rate_per_second().unwrap_or_default().min(rate);
+            Some(Demand { rate, wanted: pace.wanted(rate, is_waiting, now), in_use })
         })
     }
 

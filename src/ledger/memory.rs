@@ -18,13 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use super::clock::millis;
 use super::error::{LedgerError, Result};
 use super::record::{BulkRecord, Claim, ClaimNumber, Claimed, End, Key, Settlement, State, from_ms};
-use super::shares::{Ask, Grant, Other, PageStanding, allot_page};
+use super::shares::{Ask, Grant, Holding, Other, PageStanding, allot_page, turn};
 use super::store::{Row, Verdict, carry_out, judge, judge_recorded, state};
 use crate::error::Outcome;
 use crate::ledger::outcome;
-use crate::limits::SHARE_LEASE;
+use crate::limits::{RATE_WINDOW, SHARE_LEASE};
 
 /// As in Postgres: a claim's number is its owner's, and one of the owner's own.
 const COUNT_BITS: u32 = 38;
@@ -55,8 +56,9 @@ struct MemoryRow {
 
 #[derive(Clone, Copy, Debug)]
 struct MemoryShare {
-    share: Other,
-    expires_ms: i64,
+    rate: f64,
+    wanted: f64,
+    holding: Holding,
 }
 
 #[derive(Clone, Debug)]
@@ -91,7 +93,7 @@ impl MemoryLedger {
     pub(crate) fn crash_database(&mut self, now_ms: i64) {
         self.shares.clear();
         self.standings.clear();
-        self.shares_from_ms = now_ms + lease_ms();
+        self.shares_from_ms = now_ms + millis(SHARE_LEASE + RATE_WINDOW);
     }
 
     /// Claims messages: what each of them found, in the same order.
@@ -127,8 +129,8 @@ impl MemoryLedger {
         Ok(carry_out(claims, verdicts, first, |_| true))
     }
 
-    /// What claims would find that need not be claimed any more; `None` for what must be claimed.
-    pub(crate) fn look_up(&self, claims: &[Claim]) -> Vec<Option<Claimed>> {
+    /// What is on record under the keys of claims, what is in progress included.
+    pub(crate) fn on_record(&self, claims: &[Claim]) -> Vec<Option<Claimed>> {
         judge_recorded(claims, self.find(claims))
     }
 
@@ -210,18 +212,18 @@ impl MemoryLedger {
     }
 
     fn share_page(&mut self, owner: i64, ask: &Ask, now_ms: i64) -> Grant {
-        let mut rates = allot_page(owner, ask, &self.others(owner, &ask.page_id, now_ms));
+        let others = self.others(owner, &ask.page_id, now_ms);
+        let mut rates = allot_page(owner, ask, &others, turn(now_ms));
         if now_ms < self.shares_from_ms {
             rates = rates.map(|rate| rate.map(|_| 0.0));
         }
-        let mut shares = [None; 2];
+        let shares = self.shares.entry((ask.page_id.clone(), owner)).or_default();
         for ((share, demand), rate) in shares.iter_mut().zip(&ask.demands).zip(rates) {
-            *share = demand.zip(rate).map(|(demand, granted)| MemoryShare {
-                share: Other { owner, rate: demand.rate, wanted: demand.wanted, granted },
-                expires_ms: now_ms + lease_ms(),
-            });
+            let Some((demand, granted)) = demand.zip(rate) else { continue };
+            let before = share.as_ref().map(|share: &MemoryShare| &share.holding);
+            let holding = Holding::next(before, demand.in_use, granted, now_ms);
+            *share = Some(MemoryShare { rate: demand.rate, wanted: demand.wanted, holding });
         }
-        self.shares.insert((ask.page_id.clone(), owner), shares);
         if let Some(standing) = &ask.standing {
             let wait_ms = i64::try_from(standing.wait.as_millis()).unwrap_or(i64::MAX);
             let told = MemoryStanding {
@@ -244,9 +246,10 @@ impl MemoryLedger {
     fn others(&self, owner: i64, page_id: &Arc<str>, now_ms: i64) -> [Vec<Other>; 2] {
         let mut others = [Vec::new(), Vec::new()];
         let of_page = self.shares.range((page_id.clone(), i64::MIN)..=(page_id.clone(), i64::MAX));
-        for (_, shares) in of_page.filter(|((_, other), _)| *other != owner) {
+        for ((_, other), shares) in of_page.filter(|((_, other), _)| *other != owner) {
             for (others, share) in others.iter_mut().zip(shares) {
-                others.extend(share.filter(|share| share.expires_ms > now_ms).map(|share| share.share));
+                let Some(share) = share else { continue };
+                others.extend(share.holding.as_other(*other, share.rate, share.wanted, now_ms));
             }
         }
         others
@@ -281,10 +284,6 @@ impl MemoryLedger {
             update_time: from_ms(rows.iter().map(|(_, row)| row.update_time).max()?),
         })
     }
-}
-
-fn lease_ms() -> i64 {
-    i64::try_from(SHARE_LEASE.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -33,7 +33,7 @@ use super::store::{Row, Store};
 use super::transfer::Record;
 use crate::limits::{
     LEDGER_WRITE_ROWS_MAX, POSTGRES_CONFLICTS_MAX, POSTGRES_FIND_CONNECTIONS_MAX,
-    POSTGRES_READ_CONNECTIONS_MAX, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_LEASE, SHARE_TIMEOUT,
+    POSTGRES_READ_CONNECTIONS_MAX, POSTGRES_READ_TIMEOUT, POSTGRES_TIMEOUT, SHARE_TIMEOUT,
 };
 use crate::telemetry::metrics::Metrics;
 
@@ -260,7 +260,7 @@ impl Store for PostgresStore {
 
     async fn share(&self, asks: &[Ask]) -> Result<Vec<Grant>> {
         let mut connection = within(SHARE_TIMEOUT, async { Ok(self.share_pool.acquire().await?) }).await?;
-        let share = shares::share(&mut connection, self.lease.owner(), SHARE_LEASE, asks);
+        let share = shares::share(&mut connection, self.lease.owner(), asks);
         let grants = within(SHARE_TIMEOUT, share).await;
         if grants.is_err() {
             // It may hold the lock that others wait for.

@@ -12,8 +12,8 @@ use super::record::{BulkRecord, ResultsPage, ResultsQuery};
 use super::store::Store;
 use crate::limits::LEDGER_READS_MAX;
 
-/// The counts of a bulk, for all who wait for them.
-type Counts = Shared<BoxFuture<'static, Result<Option<BulkRecord>>>>;
+/// Finds the counts of a bulk.
+type Count = BoxFuture<'static, Result<Option<BulkRecord>>>;
 
 /// Page and bulk.
 type Name = (String, String);
@@ -25,7 +25,7 @@ pub(super) struct Reads(Arc<Inner>);
 struct Inner {
     room: Semaphore,
     /// Counts that have not begun yet: whoever joins one sees all that was settled before.
-    waiting: Mutex<HashMap<Name, WeakShared<BoxFuture<'static, Result<Option<BulkRecord>>>>>>,
+    waiting: Mutex<HashMap<Name, WeakShared<Count>>>,
 }
 
 impl Reads {
@@ -43,7 +43,7 @@ impl Reads {
         self.counts(store, (page_id.to_owned(), bulk_id.to_owned())).await
     }
 
-    fn counts(&self, store: &Arc<dyn Store>, name: Name) -> Counts {
+    fn counts(&self, store: &Arc<dyn Store>, name: Name) -> Shared<Count> {
         let mut waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(counts) = waiting.get(&name).and_then(WeakShared::upgrade) {
             return counts;
@@ -52,12 +52,13 @@ impl Reads {
         waiting.retain(|_, counts| counts.upgrade().is_some());
         let (inner, store) = (self.0.clone(), store.clone());
         let key = name.clone();
-        let count = async move {
+        let count: Count = async move {
             let _turn = inner.room.acquire().await.map_err(|_| LedgerError::closed())?;
             inner.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&name);
             store.bulk(&name.0, &name.1).await
-        };
-        let counts = count.boxed().shared();
+        }
+        .boxed();
+        let counts = count.shared();
         waiting.extend(counts.downgrade().map(|counts| (key, counts)));
         counts
     }

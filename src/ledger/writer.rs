@@ -3,6 +3,8 @@
 //!
 //! While the database is away, claims are refused at once and settlements wait in memory.
 
+mod command;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,93 +12,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+pub(super) use self::command::{ClaimGroup, Command, Granted, SettleGroup};
 use super::Options;
-use super::error::{LedgerError, Result};
-use super::record::{Claim, ClaimNumber, Claimed, Settlement};
+use super::error::LedgerError;
+use super::record::{Claim, ClaimNumber, Settlement};
 use super::store::Store;
 use crate::limits::{
     LEDGER_SWEEP_PAUSE, LEDGER_UNARY_MEMORY, LEDGER_UNSETTLED_MAX, LEDGER_WRITE_ROWS_BESIDE_UNARY,
     LEDGER_WRITE_ROWS_MAX,
 };
-
-/// What the writer is asked to do.
-#[derive(Debug)]
-pub(super) enum Command {
-    Claim(ClaimGroup),
-    Settle(SettleGroup),
-    /// Someone found that the database is away.
-    Away(LedgerError),
-    Close(oneshot::Sender<()>),
-}
-
-#[derive(Debug)]
-pub(super) struct ClaimGroup {
-    pub(super) claims: Vec<Claim>,
-    pub(super) reply: oneshot::Sender<Result<Granted>>,
-}
-
-#[derive(Debug)]
-pub(super) struct SettleGroup {
-    pub(super) settlements: Vec<Settlement>,
-    pub(super) reply: Option<oneshot::Sender<Result<()>>>,
-}
-
-impl ClaimGroup {
-    fn is_unary(&self) -> bool {
-        self.claims.first().is_some_and(|claim| claim.key.is_unary())
-    }
-}
-
-impl SettleGroup {
-    fn is_unary(&self) -> bool {
-        self.settlements.first().is_some_and(|settlement| settlement.key().is_unary())
-    }
-
-    fn answer(self, answer: Result<()>) {
-        if let Some(reply) = self.reply {
-            drop(reply.send(answer));
-        }
-    }
-}
-
-/// An answer to a group of claims. Dropped before someone took it, it releases them: nobody will send them.
-#[derive(Debug)]
-pub(super) struct Granted {
-    number: ClaimNumber,
-    claimed: Vec<Claimed>,
-    commands: mpsc::WeakUnboundedSender<Command>,
-    unsettled: mpsc::UnboundedSender<Settlement>,
-}
-
-impl Granted {
-    pub(super) fn number(&self) -> ClaimNumber {
-        self.number
-    }
-
-    /// What was granted. From now on, tickets that are dropped settle their messages.
-    pub(super) fn take(mut self) -> Vec<Claimed> {
-        let mut claimed = std::mem::take(&mut self.claimed);
-        for claimed in &mut claimed {
-            if let Claimed::New(ticket) = claimed {
-                ticket.settle_on_drop(self.unsettled.clone());
-            }
-        }
-        claimed
-    }
-}
-
-impl Drop for Granted {
-    fn drop(&mut self) {
-        let new = self.claimed.drain(..).filter_map(|claimed| match claimed {
-            Claimed::New(ticket) => Some(Settlement::release(ticket)),
-            Claimed::Settled(_) | Claimed::InProgress | Claimed::Reused => None,
-        });
-        let settlements: Vec<_> = new.collect();
-        if let Some(commands) = self.commands.upgrade().filter(|_| !settlements.is_empty()) {
-            drop(commands.send(Command::Settle(SettleGroup { settlements, reply: None })));
-        }
-    }
-}
 
 /// The writing task. However it ends, also by a bug, the ledger is not ready from then on.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! The cheap mode for benchmarks: answers as Graph would if all went well, and looks at nothing but
 //! the number of messages and their pages.
 //!
-//! Every answer has the same made-up `recipient_id`.
+//! An answer names the person whom the message names by its id, and otherwise nobody in particular.
 
 use std::borrow::Cow;
 use std::sync::atomic::Ordering;
@@ -20,7 +20,7 @@ use super::state::{Shared, count, now_ms};
 use super::target::{Node, Target};
 use super::version::GraphVersion;
 
-/// The person every message is answered to have gone to.
+/// The person that messages without an id are answered to have gone to.
 const RECIPIENT: &str = "7000000000000000";
 
 /// Answers any Graph call.
@@ -32,8 +32,9 @@ pub(crate) fn answer(shared: &Shared, head: &Parts, body: &[u8]) -> Response<Ans
         Ok(Node::Messages(page)) if is_post => {
             count(&shared.counters.plain_calls);
             shared.page(&page).deliver_unseen(1, now_ms());
-            let id = shared.ids.message();
-            Reply::json(format!(r#"{{"recipient_id":"{RECIPIENT}","message_id":"{id}"}}"#))
+            let (id, recipient) =
+                (shared.ids.message(), recipient(std::str::from_utf8(body).unwrap_or_default()));
+            Reply::json(format!(r#"{{"recipient_id":"{recipient}","message_id":"{id}"}}"#))
                 .with_usage(usage(page))
         }
         Ok(Node::Uploads(_)) if is_post => {
@@ -68,6 +69,19 @@ struct Batch<'a> {
 struct Item<'a> {
     #[serde(borrow)]
     relative_url: Cow<'a, str>,
+    #[serde(borrow, default)]
+    body: Cow<'a, str>,
+}
+
+/// The id of a message's recipient, from JSON or from a form of JSON, without reading either.
+fn recipient(message: &str) -> &str {
+    let Some((_, rest)) = message.split_once("recipient") else { return RECIPIENT };
+    let id = [("\"id\":\"", '"'), ("%22id%22%3A%22", '%')].into_iter().find_map(|(name, end)| {
+        let (id, _) = rest.split_once(name)?.1.split_once(end)?;
+        Some(id)
+    });
+    id.filter(|id| id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)))
+        .unwrap_or(RECIPIENT)
 }
 
 fn batch(shared: &Shared, head: &Parts, body: &[u8], version: GraphVersion) -> Reply {
@@ -119,14 +133,14 @@ fn entries(shared: &Shared, items: &[Item<'_>], with_headers: bool, version: Gra
             shared.page(&page).deliver_unseen(number(of_one_page.len()), now_ms);
             usages.push(usage(page));
         }
-        for _item in of_one_page {
+        for item in of_one_page {
             if text.len() > 1 {
                 text.push(',');
             }
             text.push_str(r#"{"code":200,"#);
             text.push_str(&headers);
             text.push_str(r#""body":"{\"recipient_id\":\""#);
-            text.push_str(RECIPIENT);
+            text.push_str(recipient(&item.body));
             text.push_str(r#"\",\"message_id\":\""#);
             text.push_str(&shared.ids.message());
             text.push_str(r#"\"}"}"#);

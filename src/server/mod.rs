@@ -241,18 +241,22 @@ fn messenger_routes(service: MessengerService) -> anyhow::Result<Routes> {
 }
 
 async fn listen(option: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| match error.kind() {
-        ErrorKind::AddrInUse => anyhow!(
-            "cannot listen on {address}, because another process does: end it, or give {option} another port (0 for any)"
-        ),
-        ErrorKind::AddrNotAvailable => anyhow!(
-            "cannot listen on {address}, because this machine has no such address: give {option} one that it has, such \
-             as 127.0.0.1 or 0.0.0.0"
-        ),
-        ErrorKind::PermissionDenied => anyhow!(
-            "cannot listen on {address}: not permitted; give {option} a port above 1023"
-        ),
-        _ => anyhow!("cannot listen on {address}: {error}"),
+    TcpListener::bind(address).await.map_err(|error| {
+        let why = error.kind();
+        if why == ErrorKind::AddrInUse {
+            anyhow!(
+                "cannot listen on {address}, because another process does: end it, or give {option} another port (0 for any)"
+            )
+        } else if why == ErrorKind::AddrNotAvailable {
+            anyhow!(
+                "cannot listen on {address}, because this machine has no such address: give {option} one that it has, such \
+                 as 127.0.0.1 or 0.0.0.0"
+            )
+        } else if why == ErrorKind::PermissionDenied {
+            anyhow!("cannot listen on {address}: not permitted; give {option} a port above 1023")
+        } else {
+            anyhow!("cannot listen on {address}: {error}")
+        }
     })
 }
 

@@ -237,7 +237,7 @@ impl BulkCaller {
         let is_refused = |item: &&ItemPlan| item.id == id && graph.refuses_for_good(item.person);
         match &outcome {
             Outcome::Failed(error) => {
-                let is_own_fault = self.plan.items.iter().find(is_refused).is_some();
+                let is_own_fault = self.plan.items.iter().any(|item| is_refused(&item));
                 assert!(
                     is_own_fault,
                     "item {id} was booked as failed for what is not its own fault: {error}"

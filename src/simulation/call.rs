@@ -48,7 +48,7 @@ impl World {
     }
 
     /// Answers messages that are not sent, by what is on record of them.
-    pub(super) fn refuse(&mut self, refused: Vec<Answered>) {
+    pub(super) fn refuse(&self, refused: Vec<Answered>) {
         let claims: Vec<_> = refused.iter().filter_map(|(queued, _)| queued.claim.clone()).collect();
         let on_record = self.database.on_record(&claims, self.now);
         for (queued, outcome) in attempt::correct(refused, on_record) {
@@ -188,7 +188,7 @@ impl World {
     fn end_call(&mut self, place: Place, report: Report) {
         let Place { replica, page, call, messages, .. } = place;
         self.lane(replica, page).in_flight -= messages;
-        self.step(replica, page, Some(Event::CallEnded { call, report }));
+        self.step(replica, page, Some(Event::CallEnded { call, report: Box::new(report) }));
     }
 }
 

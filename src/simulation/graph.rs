@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::plan::Plan;
 use crate::error::{Reason, SendError};
-use crate::graph::response::{Accepted, Disposition, Refusal, Verdict, judge};
+use crate::graph::response::{Accepted, Disposition, Refusal, Verdict, read_message};
 use crate::graph::usage::Usage;
 use crate::message::{Action, SenderAction};
 use crate::pages::TokenDigest;
@@ -167,7 +167,7 @@ impl FakeGraph {
             _ if !self.has_tempers => Temper::Fine,
             // One is enough to hold a page up.
             11 => Temper::Throttled,
-            _ if person % 10 == 0 => Temper::Unavailable,
+            _ if person.is_multiple_of(10) => Temper::Unavailable,
             _ if person % 10 == 2 => Temper::Transient,
             _ if person % 20 == 4 => Temper::Null,
             _ => Temper::Fine,
@@ -193,7 +193,7 @@ impl FakeGraph {
 /// What the service makes of an error that Graph answers to one message.
 fn error(status: u16, error: &str) -> Refusal {
     let body = format!(r#"{{"error":{{"message":"x","type":"OAuthException",{error},"fbtrace_id":"F"}}}}"#);
-    match judge(status, body.as_bytes(), &Action::SenderAction(SenderAction::TypingOn)) {
+    match read_message(status, body.as_bytes(), &Action::SenderAction(SenderAction::TypingOn)) {
         Verdict::Refused(refusal) => refusal,
         Verdict::Accepted(_) => panic!("an error is no receipt"),
     }

@@ -9,8 +9,7 @@ use crate::dispatch::standing::ShareGrant;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::{Ask, Claim, Claimed, Grant, LedgerError, Settlement};
 use crate::limits::{
-    LEDGER_LEASE, LEDGER_RETENTION_DEFAULT, LEDGER_RETRY_INTERVAL, LEDGER_SWEEP_INTERVAL, SHARE_INTERVAL_MIN,
-    SHARE_LEASE,
+    LEDGER_LEASE, LEDGER_RETENTION_DEFAULT, LEDGER_SWEEP_INTERVAL, SHARE_INTERVAL_MIN, SHARE_LEASE,
 };
 
 /// A ledger, and whether it can be reached.
@@ -76,7 +75,7 @@ impl Database {
 
     /// What is on record of claims; nothing if nobody can look.
     pub(super) fn on_record(&self, claims: &[Claim], now: Duration) -> Vec<Option<Claimed>> {
-        if self.is_away(now) { Vec::new() } else { self.ledger.look_up(claims) }
+        if self.is_away(now) { Vec::new() } else { self.ledger.on_record(claims) }
     }
 
     pub(super) fn settle(&mut self, settlements: &[Settlement]) {
@@ -120,9 +119,13 @@ impl World {
         if let Some(copy) = self.database.copy.take() {
             self.database.ledger = copy;
             self.database.has_forgotten = true;
-            // Whoever finds that its lease is not there takes another one.
+            // Whoever finds at its next renewal that the database has gone back takes another lease.
             for replica in 0..self.replicas.len() {
-                self.after_at(replica, LEDGER_RETRY_INTERVAL, move |world| world.renew_owner(replica));
+                let owner = self.replicas[replica].owner;
+                self.after_at(replica, LEDGER_LEASE / 3, move |world| {
+                    world.database.end_owner(owner);
+                    world.renew_owner(replica);
+                });
             }
         }
     }
@@ -174,7 +177,7 @@ impl World {
 
     fn granted(&mut self, replica: usize, grants: Option<Vec<Grant>>, eras: &[u64], until: Instant) {
         for (page, (grant, era)) in grants.into_iter().flatten().zip(eras).enumerate() {
-            self.step(replica, page, Some(Event::Granted(ShareGrant { grant, era: *era, until })));
+            self.step(replica, page, Some(Event::Granted(Box::new(ShareGrant { grant, era: *era, until }))));
         }
         self.plan_share(replica);
     }

@@ -98,6 +98,17 @@ impl Default for Metrics {
     }
 }
 
+impl Instruments {
+    /// Counts nothing, so that each counter is there before the first time.
+    fn begin(&self) {
+        let Self { replays, retries, accept_errors, receipts_mismatched, ledger_setbacks, .. } = self;
+        for counter in [replays, retries, accept_errors, receipts_mismatched, ledger_setbacks] {
+            counter.add(0, &[]);
+        }
+        self.streams.add(0, &[]);
+    }
+}
+
 impl Metrics {
     /// Metrics that can be read here if `with_text`, and are told to the collector at `otlp_endpoint` every minute, or
     /// as often as `OTEL_METRIC_EXPORT_INTERVAL` says.
@@ -179,13 +190,7 @@ impl Metrics {
             registry,
             is_told,
         };
-        // So that they are there before the first time.
-        let Instruments { replays, retries, accept_errors, receipts_mismatched, ledger_setbacks, .. } =
-            &instruments;
-        for counter in [replays, retries, accept_errors, receipts_mismatched, ledger_setbacks] {
-            counter.add(0, &[]);
-        }
-        instruments.streams.add(0, &[]);
+        instruments.begin();
         Self(Arc::new(instruments))
     }
 

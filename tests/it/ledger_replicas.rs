@@ -14,7 +14,7 @@ use crate::ledger::{claim, claim_one, outcome, recorded, sent, settle, ticket};
 use crate::ledger_place::{Place, eventually};
 
 fn ask(page: &str, standing: Option<PageStanding>, version: i64) -> Ask {
-    let demand = Demand { rate: 300.0, wanted: 300.0 };
+    let demand = Demand { rate: 300.0, wanted: 300.0, in_use: 0.0 };
     Ask { page_id: page.into(), demands: [None, Some(demand)], standing, version }
 }
 
@@ -153,8 +153,9 @@ async fn a_database_that_goes_back_is_noticed_and_what_is_in_flight_is_recorded_
     // A copy that is behind: it knows the lease, but not that it was renewed so often.
     place.execute("UPDATE ledger_owner SET renewals = 0; DELETE FROM ledger_message").await;
     eventually(async || has_setbacks(1)).await;
+    // It is another owner from then on.
+    eventually(async || place.number("SELECT max(id) FROM ledger_owner").await > owner).await;
     ledger.readiness().wait_for(|is_ready| *is_ready).await.unwrap();
-    assert!(place.number("SELECT max(id) FROM ledger_owner").await > owner, "it is another owner now");
     settle(&ledger, in_flight, &sent("m")).await;
     assert_eq!(outcome(claim_one(&ledger, claim("a")).await), recorded(sent("m")));
 

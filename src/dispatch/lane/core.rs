@@ -30,11 +30,11 @@ pub(crate) enum Event {
     /// A call begins, with so many of its messages: the others need not be sent.
     CallBegan { call: CallNumber, count: usize, at: Instant },
     /// A call has ended.
-    CallEnded { call: CallNumber, report: Report },
+    CallEnded { call: CallNumber, report: Box<Report> },
     /// A token of the page was tried while the page was suspended.
     Probed { token: TokenDigest, result: Result<(), Refusal> },
     /// What this replica may use of the page's rates, and what other replicas found out about the page.
-    Granted(ShareGrant),
+    Granted(Box<ShareGrant>),
 }
 
 /// What a lane goes by that others decide.
@@ -197,7 +197,7 @@ impl LaneCore {
             Event::CallEnded { call, report } => {
                 if let Some(place) = self.calls.iter().position(|other| other.number == call) {
                     let call = self.calls.swap_remove(place);
-                    self.end_call(call, report, surroundings, now.instant);
+                    self.end_call(call, *report, surroundings, now.instant);
                 }
             }
             Event::Probed { token, result } => {
@@ -212,7 +212,7 @@ impl LaneCore {
             Event::Granted(granted) => {
                 self.rates.set_share(Share::Part { rates: granted.grant.rates, until: granted.until });
                 if let Some(page) = &surroundings.page {
-                    self.exchange.take_over(granted, page, &mut self.gate, now);
+                    self.exchange.take_over(*granted, page, &mut self.gate, now);
                 }
             }
         }

@@ -83,7 +83,7 @@ impl Handle {
     }
 
     pub(in crate::dispatch) fn grant(&self, granted: ShareGrant) {
-        self.tell(Event::Granted(granted));
+        self.tell(Event::Granted(Box::new(granted)));
     }
 
     /// Unary messages that wait: those that [`crate::limits::UNARY_QUEUED_MAX`] bounds.
@@ -139,6 +139,6 @@ impl Drop for Finish {
         self.shared.in_flight.fetch_sub(self.messages, Ordering::Relaxed);
         let report = std::mem::take(&mut self.report);
         self.shared.entered(report.retries.iter().map(|(message, _)| message));
-        self.tell(Event::CallEnded { call: self.call, report });
+        self.tell(Event::CallEnded { call: self.call, report: Box::new(report) });
     }
 }

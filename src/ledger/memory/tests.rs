@@ -110,26 +110,36 @@ proptest! {
 }
 
 fn ask(wanted: f64, standing: Option<PageStanding>) -> Ask {
-    let demand = Demand { rate: 300.0, wanted };
+    let demand = Demand { rate: 300.0, wanted, in_use: 0.0 };
     Ask { page_id: "page".into(), demands: [None, Some(demand)], standing, version: 0 }
 }
 
-fn rate(ledger: &mut MemoryLedger, owner: i64, now_ms: i64) -> f64 {
-    ledger.share(owner, &[ask(300.0, None)], now_ms).remove(0).rates[1].unwrap()
+/// What a replica gets that wants all, and is using some of it.
+fn rate(ledger: &mut MemoryLedger, owner: i64, in_use: f64, now_ms: i64) -> f64 {
+    let demand = Demand { rate: 300.0, wanted: 300.0, in_use };
+    let ask = Ask { demands: [None, Some(demand)], ..ask(0.0, None) };
+    ledger.share(owner, &[ask], now_ms).remove(0).rates[1].unwrap()
 }
 
 #[test]
 fn shares_end_with_their_lease_and_are_not_given_twice_after_a_crash_of_the_database() {
     let mut ledger = MemoryLedger::default();
     let (one, other) = (ledger.open(), ledger.open());
-    assert_eq!((rate(&mut ledger, one, 0), rate(&mut ledger, other, 0)), (300.0, 0.0));
-    assert_eq!((rate(&mut ledger, one, 500), rate(&mut ledger, other, 500)), (150.0, 150.0));
+    let window_ms = millis(RATE_WINDOW);
+    assert_eq!((rate(&mut ledger, one, 0.0, 0), rate(&mut ledger, other, 0.0, 0)), (300.0, 0.0));
+    assert_eq!(rate(&mut ledger, one, 300.0, 500), 150.0);
+    assert_eq!(rate(&mut ledger, one, 150.0, 1000), 150.0);
+    for (now_ms, expected) in [(500, 0.0), (1000 + window_ms - 1, 0.0), (1000 + window_ms, 150.0)] {
+        assert_eq!(rate(&mut ledger, other, 0.0, now_ms), expected, "at {now_ms}");
+    }
     ledger.crash_owner(one);
-    assert_eq!(rate(&mut ledger, other, 3499), 150.0);
-    assert_eq!(rate(&mut ledger, other, 3500), 300.0);
-    ledger.crash_database(4000);
-    let late = ledger.open();
-    assert_eq!((rate(&mut ledger, late, 4000), rate(&mut ledger, late, 7000)), (0.0, 300.0));
+    let ended_ms = 1000 + millis(SHARE_LEASE) + window_ms;
+    assert_eq!(rate(&mut ledger, other, 150.0, ended_ms - 1), 150.0);
+    assert_eq!(rate(&mut ledger, other, 150.0, ended_ms), 300.0);
+    ledger.crash_database(9000);
+    let (late, safe_ms) = (ledger.open(), 9000 + millis(SHARE_LEASE) + window_ms);
+    assert_eq!(rate(&mut ledger, late, 0.0, safe_ms - 1), 0.0);
+    assert_eq!(rate(&mut ledger, late, 0.0, safe_ms), 300.0);
 }
 
 #[test]
@@ -180,8 +190,11 @@ fn what_is_old_is_forgotten_but_not_what_is_in_progress() {
         }
     }
     ledger.sweep(10);
-    let found = ledger.look_up(&claims);
-    assert!(matches!(found[..], [None, None, Some(Claimed::Settled(Outcome::Failed(_)))]), "{found:?}");
+    let found = ledger.on_record(&claims);
+    assert!(
+        matches!(found[..], [None, Some(Claimed::InProgress), Some(Claimed::Settled(Outcome::Failed(_)))]),
+        "{found:?}"
+    );
     let bulk = ledger.bulk("page", "bulk").unwrap();
     assert_eq!((bulk.sent, bulk.failed, bulk.unknown, bulk.in_flight), (0, 1, 0, 1));
     assert_eq!(bulk.create_time, from_ms(0));

@@ -12,18 +12,13 @@ use crate::error::Reason;
 use crate::ledger::error::Result;
 use crate::ledger::outcome;
 use crate::ledger::record::{from_ms, to_ms};
-use crate::ledger::shares::{Ask, Grant, Other, PageStanding, PageState, allot_page};
-use crate::limits::SHARE_GROUPS;
+use crate::ledger::shares::{Ask, Grant, Holding, Other, PageStanding, PageState, allot_page, turn};
+use crate::limits::{RATE_WINDOW, SHARE_GROUPS, SHARE_LEASE};
 
 /// Takes this replica's shares, tells what it found out about pages, and hears what others did. Returns grants in the order
 /// of the asks.
-pub(super) async fn share(
-    connection: &mut PgConnection,
-    owner: i64,
-    lease: Duration,
-    asks: &[Ask],
-) -> Result<Vec<Grant>> {
-    let is_safe = are_safe(connection, lease).await?;
+pub(super) async fn share(connection: &mut PgConnection, owner: i64, asks: &[Ask]) -> Result<Vec<Grant>> {
+    let is_safe = are_safe(connection, SHARE_LEASE + RATE_WINDOW).await?;
     let mut rates = vec![[None; 2]; asks.len()];
     let mut groups: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
     for (number, ask) in asks.iter().enumerate() {
@@ -33,7 +28,7 @@ pub(super) async fn share(
         let of_group: Vec<_> = numbers.iter().filter_map(|number| asks.get(*number)).collect();
         let mut transaction = connection.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
         sqlx::query(statements::LOCK_SHARES).bind(group).execute(&mut *transaction).await?;
-        let granted = take_shares(&mut transaction, owner, lease, &of_group, is_safe).await?;
+        let granted = take_shares(&mut transaction, owner, &of_group, is_safe).await?;
         transaction.commit().await?;
         for (number, granted) in numbers.into_iter().zip(granted) {
             if let Some(rates) = rates.get_mut(number) {
@@ -73,67 +68,82 @@ async fn are_safe(connection: &mut PgConnection, lease: Duration) -> Result<bool
 async fn take_shares(
     connection: &mut PgConnection,
     owner: i64,
-    lease: Duration,
     asks: &[&Ask],
     is_safe: bool,
 ) -> Result<Vec<[Option<f64>; 2]>> {
-    let others = other_shares(connection, owner, asks).await?;
-    let (mut pages, mut kinds, mut granted) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut seen, mut wanted) = (Vec::new(), Vec::new());
-    let mut rates = Vec::with_capacity(asks.len());
+    let now_ms: i64 = sqlx::query_scalar(statements::NOW_MS).fetch_one(&mut *connection).await?;
+    let shares = shares(connection, owner, asks, now_ms).await?;
+    let (mut taken, mut rates) = (Vec::new(), Vec::with_capacity(asks.len()));
     for ask in asks {
-        let none: &[Vec<Other>; 2] = &Default::default();
-        let mut of_page = allot_page(owner, ask, others.get(&*ask.page_id).unwrap_or(none));
+        let none = PageShares::default();
+        let of_page = shares.get(&*ask.page_id).unwrap_or(&none);
+        let mut granted = allot_page(owner, ask, &of_page.others, turn(now_ms));
         if !is_safe {
-            of_page = of_page.map(|rate| rate.map(|_| 0.0));
+            granted = granted.map(|rate| rate.map(|_| 0.0));
         }
-        for ((kind, demand), rate) in (0_i64..).zip(&ask.demands).zip(of_page) {
+        let kinds = (0_i64..).zip(&ask.demands).zip(granted).zip(&of_page.own);
+        for (((kind, demand), rate), own) in kinds {
             let (Some(demand), Some(rate)) = (demand, rate) else { continue };
-            pages.push(&*ask.page_id);
-            kinds.push(kind);
-            seen.push(demand.rate);
-            wanted.push(demand.wanted);
-            granted.push(rate);
+            let holding = Holding::next(own.as_ref(), demand.in_use, rate, now_ms);
+            taken.push((&*ask.page_id, kind, *demand, holding));
         }
-        rates.push(of_page);
+        rates.push(granted);
     }
     sqlx::query(statements::TAKE_SHARES)
         .bind(owner)
-        .bind(lease.as_secs_f64())
-        .bind(pages)
-        .bind(kinds)
-        .bind(seen)
-        .bind(wanted)
-        .bind(granted)
+        .bind(taken.iter().map(|(page_id, ..)| *page_id).collect::<Vec<_>>())
+        .bind(taken.iter().map(|(_, kind, ..)| *kind).collect::<Vec<_>>())
+        .bind(taken.iter().map(|(_, _, demand, _)| demand.rate).collect::<Vec<_>>())
+        .bind(taken.iter().map(|(_, _, demand, _)| demand.wanted).collect::<Vec<_>>())
+        .bind(taken.iter().map(|(.., holding)| holding.granted).collect::<Vec<_>>())
+        .bind(taken.iter().map(|(.., holding)| holding.in_use).collect::<Vec<_>>())
+        .bind(taken.iter().map(|(.., holding)| holding.held).collect::<Vec<_>>())
+        .bind(taken.iter().map(|(.., holding)| holding.held_until_ms).collect::<Vec<_>>())
+        .bind(taken.iter().map(|(.., holding)| holding.expires_ms).collect::<Vec<_>>())
         .execute(connection)
         .await?;
     Ok(rates)
 }
 
-async fn other_shares(
+/// What is known of a page's rates, of each kind.
+#[derive(Default)]
+struct PageShares {
+    own: [Option<Holding>; 2],
+    others: [Vec<Other>; 2],
+}
+
+async fn shares(
     connection: &mut PgConnection,
     owner: i64,
     asks: &[&Ask],
-) -> Result<HashMap<String, [Vec<Other>; 2]>> {
+    now_ms: i64,
+) -> Result<HashMap<String, PageShares>> {
     let pages: Vec<_> = asks.iter().map(|ask| &*ask.page_id).collect();
-    let rows = sqlx::query(statements::OTHER_SHARES).bind(owner).bind(pages).fetch_all(connection).await?;
-    let mut others: HashMap<_, [Vec<_>; 2]> = HashMap::new();
+    let rows = sqlx::query(statements::SHARES).bind(pages).fetch_all(connection).await?;
+    let mut shares: HashMap<_, PageShares> = HashMap::new();
     for row in rows {
-        let other = Other {
-            owner: row.try_get(2)?,
-            rate: row.try_get(3)?,
-            wanted: row.try_get(4)?,
-            granted: row.try_get(5)?,
-        };
-        let of_page = others.entry(row.try_get(0)?).or_default();
         // A kind of a later version is none of ours.
-        if let Some(of_kind) =
-            usize::try_from(row.try_get::<i64, _>(1)?).ok().and_then(|kind| of_page.get_mut(kind))
-        {
-            of_kind.push(other);
+        let Some(kind) = usize::try_from(row.try_get::<i64, _>(1)?).ok().filter(|kind| *kind < 2) else {
+            continue;
+        };
+        let holding = Holding {
+            granted: row.try_get(5)?,
+            in_use: row.try_get(6)?,
+            held: row.try_get(7)?,
+            held_until_ms: row.try_get(8)?,
+            expires_ms: row.try_get(9)?,
+        };
+        let of_page = shares.entry(row.try_get(0)?).or_default();
+        let of: i64 = row.try_get(2)?;
+        if of == owner {
+            if let Some(own) = of_page.own.get_mut(kind) {
+                *own = Some(holding);
+            }
+        } else if let Some(others) = of_page.others.get_mut(kind) {
+            others.extend(holding.as_other(of, row.try_get(3)?, row.try_get(4)?, now_ms));
         }
     }
-    Ok(others)
+    Ok(shares)
 }
 
 async fn tell_standings(connection: &mut PgConnection, owner: i64, asks: &[Ask]) -> Result<()> {

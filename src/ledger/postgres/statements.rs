@@ -208,19 +208,26 @@ pub(super) const START_SHARES: &str =
 /// Group. One replica at a time has the pages of a group, for the rest of the transaction.
 pub(super) const LOCK_SHARES: &str = "SELECT pg_advisory_xact_lock(7020184163528210540 + $1)";
 
-/// Owner, pages.
-pub(super) const OTHER_SHARES: &str = "
-    SELECT page_id, kind::bigint, owner, rate, wanted, granted FROM page_share
-    WHERE page_id = ANY($2) AND owner <> $1 AND expires_at > clock_timestamp()";
+/// The database's clock, in Unix milliseconds.
+pub(super) const NOW_MS: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
 
-/// Owner, seconds, pages, kinds, rates, wanted, granted.
+/// Pages.
+pub(super) const SHARES: &str = "
+    SELECT page_id, kind::bigint, owner, rate, wanted, granted, in_use, held, held_until_ms,
+        (extract(epoch FROM expires_at) * 1000)::bigint
+    FROM page_share WHERE page_id = ANY($1)";
+
+/// Owner, pages, kinds, rates, wanted, granted, in use, held, until when, expiry in Unix milliseconds.
 pub(super) const TAKE_SHARES: &str = "
-    INSERT INTO page_share (page_id, kind, owner, rate, wanted, granted, expires_at)
-    SELECT page_id, kind, $1, rate, wanted, granted, clock_timestamp() + make_interval(secs => $2)
-    FROM unnest($3::text[], $4::bigint[], $5::float8[], $6::float8[], $7::float8[])
-        AS item (page_id, kind, rate, wanted, granted)
+    INSERT INTO page_share
+        (page_id, kind, owner, rate, wanted, granted, in_use, held, held_until_ms, expires_at)
+    SELECT page_id, kind, $1, rate, wanted, granted, in_use, held, held_until_ms, to_timestamp(expires_ms / 1000.0)
+    FROM unnest($2::text[], $3::bigint[], $4::float8[], $5::float8[], $6::float8[], $7::float8[], $8::float8[],
+            $9::bigint[], $10::bigint[])
+        AS item (page_id, kind, rate, wanted, granted, in_use, held, held_until_ms, expires_ms)
     ON CONFLICT (page_id, kind, owner) DO UPDATE
-    SET rate = excluded.rate, wanted = excluded.wanted, granted = excluded.granted, expires_at = excluded.expires_at";
+    SET rate = excluded.rate, wanted = excluded.wanted, granted = excluded.granted, in_use = excluded.in_use,
+        held = excluded.held, held_until_ms = excluded.held_until_ms, expires_at = excluded.expires_at";
 
 /// Owner, pages, states, errors, seconds from now, times, tokens.
 pub(super) const TELL_STANDINGS: &str = "
@@ -243,8 +250,9 @@ pub(super) const HEAR_STANDINGS: &str = "
     JOIN page_standing AS standing ON standing.page_id = item.page_id
     WHERE standing.owner <> $1 AND standing.version <> item.version";
 
-/// Owner.
-pub(super) const END_SHARES: &str = "DELETE FROM page_share WHERE owner = $1";
+/// Owner. What it sent last counts for a while.
+pub(super) const END_SHARES: &str =
+    "UPDATE page_share SET expires_at = least(expires_at, clock_timestamp()) WHERE owner = $1";
 
 /// Shares of replicas that have gone.
 pub(super) const SWEEP_SHARES: &str = "

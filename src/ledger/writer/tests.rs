@@ -5,9 +5,10 @@ use async_trait::async_trait;
 
 use super::*;
 use crate::error::{Outcome, Reason};
+use crate::ledger::error::Result;
 use crate::ledger::origin::Origin;
 use crate::ledger::reads::Reads;
-use crate::ledger::record::{BulkRecord, Key, ResultsPage, ResultsQuery, RunId, Ticket};
+use crate::ledger::record::{BulkRecord, Claimed, Key, ResultsPage, ResultsQuery, RunId, Ticket};
 use crate::ledger::sqlite::SqliteStore;
 use crate::ledger::store::Row;
 use crate::ledger::transfer::Record;

@@ -122,17 +122,19 @@ async fn media_are_saved_and_fetched() {
 #[tokio::test]
 async fn light_mode_answers_everything_and_keeps_nothing() {
     let sandbox = start(Options { light: true, ..Options::default() }).await;
-    assert!(sandbox.send_to("fail-551").await.unwrap().json()["message_id"].is_string());
+    let alone = sandbox.send_to("fail-551").await.unwrap().json();
+    assert!(alone["message_id"].is_string() && alone["recipient_id"] == "fail-551", "{alone}");
     let batch = json!({"batch": [item_to("fail-551"), item_to("2")]});
     let entries = sandbox.post("/v25.0/", &batch).await.unwrap().json();
-    let ids: Vec<Value> = entries
+    let receipts: Vec<Value> = entries
         .as_array()
         .unwrap()
         .iter()
-        .map(|entry| {
-            serde_json::from_str::<Value>(entry["body"].as_str().unwrap()).unwrap()["message_id"].clone()
-        })
+        .map(|entry| serde_json::from_str(entry["body"].as_str().unwrap()).unwrap())
         .collect();
+    let ids = |name: &str| receipts.iter().map(|receipt| receipt[name].clone()).collect::<Vec<_>>();
+    assert_eq!(ids("recipient_id"), ["fail-551", "2"]);
+    let ids = ids("message_id");
     assert!(ids.len() == 2 && ids[0].is_string() && ids[0] != ids[1], "{ids:?}");
     let state = sandbox.get("/sandbox/state").await;
     assert_eq!((&state["delivered"], &state["batch_items"]), (&json!(3), &json!(2)));

@@ -68,7 +68,7 @@ impl Stage {
     }
 
     fn end(&mut self, call: &Call, signs: Signs) -> Effects {
-        let report = Report { signs, ..Report::default() };
+        let report = Box::new(Report { signs, ..Report::default() });
         self.take(Event::CallEnded { call: call.number, report })
     }
 
@@ -99,7 +99,9 @@ fn sizes(effects: &Effects) -> Vec<usize> {
 fn reasons(effects: &Effects) -> Vec<Reason> {
     let reason = |outcome: &Outcome| match outcome {
         Outcome::NotSent(error) => error.reason,
-        other => panic!("{other:?}"),
+        Outcome::Sent(_) | Outcome::Rejected(_) | Outcome::Failed(_) | Outcome::Unknown(_) => {
+            panic!("{outcome:?}")
+        }
     };
     effects.answers.iter().map(|(_, outcome)| reason(outcome)).collect()
 }
@@ -229,7 +231,7 @@ fn without_a_share_nothing_goes_and_what_waits_keeps_one_however_long_it_waits()
     }
     let grant = Grant { rates: [Some(10.0), Some(300.0)], standing: None, version: 0 };
     let until = stage.now + SHARE_LEASE;
-    stage.take(Event::Granted(ShareGrant { grant, era: 0, until }));
+    stage.take(Event::Granted(Box::new(ShareGrant { grant, era: 0, until })));
     stage.now += Duration::from_millis(20);
     let granted = stage.look();
     assert_eq!(sizes(&granted), [3]);
