@@ -128,7 +128,7 @@ fn graph() -> Graph {
 }
 
 /// All that a module names, and what that names, and so on.
-fn reached<'a>(graph: &'a Graph, from: &str) -> BTreeSet<&'a str> {
+fn reached<'a>(graph: &'a Graph, from: &'a str) -> BTreeSet<&'a str> {
     let (mut found, mut next) = (BTreeSet::new(), vec![from]);
     while let Some(module) = next.pop() {
         let Some((_, named)) = graph.get_key_value(module) else { continue };
