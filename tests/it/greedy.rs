@@ -97,7 +97,7 @@ async fn repeats_of_an_id_in_flight_take_room_and_get_a_result_each() {
 }
 
 /// A call that has sent all but the end of its request, and waits.
-async fn stop_short(sender: &mut http2::SendRequest<ShortBody>, address: &str, written: Arc<AtomicUsize>) {
+fn stop_short(sender: &mut http2::SendRequest<ShortBody>, address: &str, written: Arc<AtomicUsize>) {
     let length = UNARY_REQUEST_BYTES_MAX;
     let (pieces, body) = mpsc::unbounded_channel();
     pieces.send(Bytes::from(message(false, length, &[]))).unwrap();
@@ -132,7 +132,7 @@ async fn unary_calls_that_stop_short_of_their_end_stay_small() {
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);
         for _ in 0..SHORT_CALLS / SHORT_CALLS_CONNECTIONS {
-            stop_short(&mut sender, &service.address, written.clone()).await;
+            stop_short(&mut sender, &service.address, written.clone());
         }
         senders.push(sender);
     }
