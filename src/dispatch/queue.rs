@@ -321,21 +321,6 @@ impl Queue {
         taken
     }
 
-    /// Panics if a unary message waits for an item of a bulk that waits itself.
-    #[cfg(test)]
-    pub(super) fn check_order(&self) {
-        let waits = |taken: &Taken| taken.is_next_unary() && taken.is_bulk_waiting && !taken.is_overtaken;
-        assert!(!self.recipients.values().any(waits), "a unary message waits for a bulk's item that waits");
-    }
-
-    /// Panics if something is left of messages that are gone.
-    #[cfg(test)]
-    pub(super) fn check_empty(&self) {
-        assert!(self.messages().next().is_none(), "messages that nobody counts");
-        assert!(self.recipients.is_empty(), "recipients with nothing to send");
-        assert!(self.waiting.iter().all(|waiting| waiting.bulks.is_empty() && waiting.in_bulks == 0));
-    }
-
     fn of(&self, kind: Kind) -> &Waiting {
         let [audio_video, fetched, other] = &self.waiting;
         match kind {

@@ -7,6 +7,21 @@ use crate::dispatch::Reply;
 use crate::limits::BATCH_SIZE_MAX;
 use crate::message::{Media, MediaSource, Message, Options, Recipient, SenderAction};
 
+impl Queue {
+    /// Panics if a unary message waits for an item of a bulk that waits itself.
+    pub(in crate::dispatch) fn check_order(&self) {
+        let waits = |taken: &Taken| taken.is_next_unary() && taken.is_bulk_waiting && !taken.is_overtaken;
+        assert!(!self.recipients.values().any(waits), "a unary message waits for a bulk's item that waits");
+    }
+
+    /// Panics if something is left of messages that are gone.
+    pub(in crate::dispatch) fn check_empty(&self) {
+        assert!(self.messages().next().is_none(), "messages that nobody counts");
+        assert!(self.recipients.is_empty(), "recipients with nothing to send");
+        assert!(self.waiting.iter().all(|waiting| waiting.bulks.is_empty() && waiting.in_bulks == 0));
+    }
+}
+
 /// A message whose name, kept in its persona, tells it from others.
 fn queued(source: Source, recipient: &str, name: &str) -> Queued {
     with_action(source, recipient, name, Action::SenderAction(SenderAction::TypingOn))
