@@ -19,7 +19,7 @@ pub struct Told {
 
 impl Told {
     /// None of a message that was not sent: the caller sends it again.
-    fn of(result: &pb::ItemResult) -> Option<Self> {
+    pub fn of(result: &pb::ItemResult) -> Option<Self> {
         let (reason, message_id) = match result.outcome.as_ref().expect("a result has an outcome") {
             item_result::Outcome::Receipt(receipt) => (None, receipt.message_id.clone()),
             item_result::Outcome::Error(error) => (Some(error.reason()), String::new()),
@@ -35,9 +35,10 @@ pub type Deliveries = HashMap<String, Vec<String>>;
 /// What is on record, by item.
 pub type Records = BTreeMap<String, Told>;
 
-/// One bulk, and what its callers were told.
+/// One run of a bulk, and what its callers were told.
 pub struct Account {
     pub bulk_id: String,
+    pub run_id: String,
     /// What callers send. An item may be in it twice.
     pub items: Vec<pb::BulkItem>,
     told: Mutex<BTreeMap<String, Told>>,
@@ -89,6 +90,7 @@ impl Account {
     pub fn new(bulk_id: &str, items: Vec<pb::BulkItem>) -> Self {
         Self {
             bulk_id: bulk_id.to_owned(),
+            run_id: "again".to_owned(),
             items,
             told: Mutex::default(),
             told_count: watch::Sender::new(0),
@@ -103,7 +105,7 @@ impl Account {
         Self::new(&self.bulk_id, items.collect())
     }
 
-    fn ids(&self) -> BTreeSet<&str> {
+    pub fn ids(&self) -> BTreeSet<&str> {
         self.items.iter().map(|item| item.item_id.as_str()).collect()
     }
 
@@ -154,35 +156,50 @@ impl Account {
         told_count.wait_for(|now| *now >= wanted).await.unwrap();
     }
 
+    /// What callers found wrong by themselves.
+    pub fn violations(&self) -> Vec<String> {
+        self.violations.lock().unwrap().clone()
+    }
+
     /// Everything that is wrong with this bulk, and how its items ended.
     pub fn audit(&self, deliveries: &Deliveries, records: &Records) -> (Vec<String>, Tally) {
-        let mut violations = self.violations.lock().unwrap().clone();
-        let (ids, told) = (self.ids(), self.told());
-        let mut tally = Tally { items: ids.len(), ..Tally::default() };
-        for id in &ids {
-            let got = deliveries.get(*id).map(Vec::as_slice).unwrap_or_default();
-            if got.len() > 1 {
-                tally.doubled += 1;
-                violations.push(format!("{id}: delivered {} times", got.len()));
-            }
-            let Some(told) = told.get(*id) else {
-                tally.lost += 1;
-                violations.push(format!("{id}: lost, it has no result"));
-                continue;
-            };
-            tally.count(told.state, !got.is_empty());
-            if !is_true(told, got) {
-                violations.push(format!("{id}: told {told:?}, but delivered as {got:?}"));
-            }
-            let on_record = (told.state != ItemState::Rejected).then_some(told);
-            if records.get(*id) != on_record {
-                violations.push(format!("{id}: told {told:?}, but on record as {:?}", records.get(*id)));
-            }
-        }
-        let strangers = deliveries.keys().chain(records.keys()).filter(|id| !ids.contains(id.as_str()));
-        violations.extend(strangers.map(|id| format!("{id}: nobody asked for it")));
-        (violations, tally)
+        let (found, tally) = audit(&self.ids(), &self.told(), |_| 1, deliveries, records);
+        ([self.violations(), found].concat(), tally)
     }
+}
+
+/// Everything that is wrong with messages of these ids, each of which may be delivered so many times, and how they ended.
+pub fn audit(
+    ids: &BTreeSet<&str>,
+    told: &BTreeMap<String, Told>,
+    deliveries_max: impl Fn(&str) -> usize,
+    deliveries: &Deliveries,
+    records: &Records,
+) -> (Vec<String>, Tally) {
+    let (mut violations, mut tally) = (Vec::new(), Tally { items: ids.len(), ..Tally::default() });
+    for id in ids {
+        let got = deliveries.get(*id).map(Vec::as_slice).unwrap_or_default();
+        if got.len() > deliveries_max(id) {
+            tally.doubled += 1;
+            violations.push(format!("{id}: delivered {} times", got.len()));
+        }
+        let Some(told) = told.get(*id) else {
+            tally.lost += 1;
+            violations.push(format!("{id}: lost, it has no result"));
+            continue;
+        };
+        tally.count(told.state, !got.is_empty());
+        if !is_true(told, got) {
+            violations.push(format!("{id}: told {told:?}, but delivered as {got:?}"));
+        }
+        let on_record = (told.state != ItemState::Rejected).then_some(told);
+        if records.get(*id) != on_record {
+            violations.push(format!("{id}: told {told:?}, but on record as {:?}", records.get(*id)));
+        }
+    }
+    let strangers = deliveries.keys().chain(records.keys()).filter(|id| !ids.contains(id.as_str()));
+    violations.extend(strangers.map(|id| format!("{id}: nobody asked for it")));
+    (violations, tally)
 }
 
 impl Tally {

@@ -11,11 +11,12 @@ use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming};
 
 use crate::account::Account;
-use crate::harness::{Client, frame, items_frame, update};
+use crate::harness::{Client, find_send_error, frame, items_frame, update};
 use crate::random::Random;
 
-/// Pause after a stream that brought nothing: the rest is being sent elsewhere, or nobody listens.
+/// Pause after a stream that brought nothing: the rest is being sent elsewhere, or nobody listens. It doubles up to a limit.
 const PAUSE: Duration = Duration::from_millis(3);
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// What a caller does that a seed decides.
 #[derive(Clone, Copy, Debug)]
@@ -48,14 +49,18 @@ struct Visit {
 impl Caller {
     /// Returns when every item has a terminal result.
     pub async fn run(mut self) {
+        let mut pause = PAUSE;
         while !self.account.is_done() {
             let address = self.address.wait_for(Option::is_some).await.unwrap().clone().unwrap();
             let before = self.account.told().len();
             if let Ok(client) = Client::connect(address).await {
                 self.visit(client).await;
             }
-            if self.account.told().len() == before {
-                tokio::time::sleep(PAUSE).await;
+            if self.account.told().len() > before {
+                pause = PAUSE;
+            } else {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(PAUSE_MAX);
             }
         }
     }
@@ -69,16 +74,17 @@ impl Caller {
             bulk_id: self.account.bulk_id.clone(),
             options: Some(update()),
             on_unknown: self.habits.on_unknown.into(),
-            run_id: "again".to_owned(),
+            run_id: self.account.run_id.clone(),
             ..Default::default()
         };
         frames.send(frame(start)).unwrap();
         let (mut visit, mut frames) = (Visit::default(), Some(frames));
         self.write(&mut items, &mut visit, &mut frames);
-        let Ok(responses) = client.send_bulk_messages(UnboundedReceiverStream::new(requests)).await else {
-            return self.left(&visit);
+        let responses = client.send_bulk_messages(UnboundedReceiverStream::new(requests)).await;
+        let mut responses = match responses {
+            Ok(responses) => responses.into_inner(),
+            Err(end) => return self.left(&visit, &end),
         };
-        let mut responses = responses.into_inner();
         loop {
             if cancel_after.is_some_and(|results| visit.results >= results) {
                 return;
@@ -86,7 +92,7 @@ impl Caller {
             match self.read(&mut responses, &mut visit).await {
                 Ok(true) => self.write(&mut items, &mut visit, &mut frames),
                 Ok(false) => return,
-                Err(_) => return self.left(&visit),
+                Err(end) => return self.left(&visit, &end),
             }
         }
     }
@@ -162,8 +168,11 @@ impl Caller {
         Ok(true)
     }
 
-    /// The service ended the stream: nobody knows yet what became of what was out.
-    fn left(&self, visit: &Visit) {
-        self.account.note_in_flight(visit.out.keys().cloned());
+    /// The stream ended early: nobody knows yet what became of what was out, unless it was the service that ended it, after
+    /// the results of all that it had read.
+    fn left(&self, visit: &Visit, end: &Status) {
+        if find_send_error(end).is_none() {
+            self.account.note_in_flight(visit.out.keys().cloned());
+        }
     }
 }

@@ -302,7 +302,12 @@ pub fn receipt(response: pb::SendTextMessageResponse) -> pb::Receipt {
 
 /// The typed error inside a status, as a client would find it.
 pub fn send_error(status: &Status) -> pb::SendError {
+    find_send_error(status).unwrap_or_else(|| panic!("no SendError: {status:?}"))
+}
+
+/// The same, if there is one.
+pub fn find_send_error(status: &Status) -> Option<pb::SendError> {
     let rich = tonic_types::pb::Status::decode(status.details()).unwrap();
-    let any = rich.details.iter().find(|any| any.type_url.ends_with("messenger.v1.SendError"));
-    pb::SendError::decode(any.unwrap_or_else(|| panic!("no SendError: {status:?}")).value.as_slice()).unwrap()
+    let any = rich.details.iter().find(|any| any.type_url.ends_with("messenger.v1.SendError"))?;
+    Some(pb::SendError::decode(any.value.as_slice()).unwrap())
 }

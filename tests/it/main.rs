@@ -22,6 +22,8 @@ mod harness;
 mod hostile;
 mod identity;
 mod kill;
+mod kill_callers;
+mod kill_rounds;
 mod lanes;
 mod ledger;
 mod ledger_bulk;

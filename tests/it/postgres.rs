@@ -2,12 +2,13 @@
 //!
 //! `TEST_POSTGRES_URL=postgres://user@host:port/postgres` names a server to use instead; the tests make databases there.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use sqlx::{Connection, Executor, PgConnection};
 use tokio::net::{TcpListener, TcpStream};
@@ -29,22 +30,96 @@ impl Server {
             let url = Url::parse(&url.into_string().unwrap()).expect("TEST_POSTGRES_URL is no address");
             return Self { url, _process: None };
         }
-        // The port is free again for the moment until Postgres takes it.
-        let port = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let mut process = command()
-            .arg(include_str!("../postgres.sh"))
-            .arg("postgres.sh")
-            .arg(binaries())
-            .arg(port.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let (url, mut process) = launch();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n", "postgres did not start");
-        let url = Url::parse(&format!("postgres://test@127.0.0.1:{port}/postgres")).unwrap();
         Self { url, _process: Some(process) }
+    }
+}
+
+/// Starts a server; its address, and the process that says when it is ready and takes commands.
+fn launch() -> (Url, Child) {
+    // The port is free again for the moment until Postgres takes it.
+    let port = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let process = command()
+        .arg(include_str!("../postgres.sh"))
+        .arg("postgres.sh")
+        .arg(binaries())
+        .arg(port.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    (Url::parse(&format!("postgres://test@127.0.0.1:{port}/postgres")).unwrap(), process)
+}
+
+/// A server of a test's own, which may stop it, kill it and take it back to an earlier state.
+pub struct OwnServer {
+    pub url: Url,
+    commands: ChildStdin,
+    answers: Arc<Mutex<BufReader<ChildStdout>>>,
+    /// The script that the server belongs to.
+    _process: Child,
+}
+
+impl OwnServer {
+    pub async fn start() -> Self {
+        let (url, mut process) = launch();
+        let commands = process.stdin.take().unwrap();
+        let answers = Arc::new(Mutex::new(BufReader::new(process.stdout.take().unwrap())));
+        let server = Self { url, commands, answers, _process: process };
+        server.ready().await;
+        server
+    }
+
+    async fn ready(&self) {
+        let answers = self.answers.clone();
+        let mut line = String::new();
+        let read = move || answers.lock().unwrap().read_line(&mut line).map(|_| line);
+        assert_eq!(tokio::task::spawn_blocking(read).await.unwrap().unwrap(), "ready\n");
+    }
+
+    async fn order(&mut self, command: &str) {
+        writeln!(self.commands, "{command}").unwrap();
+        self.ready().await;
+    }
+
+    /// Kills it, as a crash does, and starts it again.
+    pub async fn kill(&mut self) {
+        self.order("kill").await;
+    }
+
+    /// Keeps a copy of all its data as they are now. It is away meanwhile.
+    pub async fn save(&mut self) {
+        self.order("save").await;
+    }
+
+    /// Puts a server in its place that has only what the copy has.
+    pub async fn restore(&mut self) {
+        self.order("restore").await;
+    }
+
+    /// Stops all its processes for so long, and lets them go on.
+    pub async fn stop_for(&self, pause: Duration) {
+        let mut connection = PgConnection::connect(self.url.as_str()).await.unwrap();
+        let postmaster = "SELECT split_part(pg_read_file('postmaster.pid'), E'\\n', 1)::int";
+        let postmaster: i32 = sqlx::query_scalar(postmaster).fetch_one(&mut connection).await.unwrap();
+        // It starts no other ones from then on.
+        signal("STOP", &[postmaster]);
+        let others = "SELECT pid FROM pg_stat_activity ORDER BY pid = pg_backend_pid()";
+        let others: Vec<i32> = sqlx::query_scalar(others).fetch_all(&mut connection).await.unwrap();
+        signal("STOP", &others);
+        tokio::time::sleep(pause).await;
+        signal("CONT", &others);
+        signal("CONT", &[postmaster]);
+    }
+}
+
+/// Signals processes, of which some may be gone.
+fn signal(name: &str, processes: &[i32]) {
+    for process in processes {
+        drop(Command::new("kill").args(["-s", name, &process.to_string()]).stderr(Stdio::null()).status());
     }
 }
 
