@@ -11,12 +11,14 @@
 #                     a database on the Internet
 # make generate       the generated code of the clients, from proto/
 # make simulate       SEEDS=100000 FIRST=0: so many seeds of the simulator in virtual time, of which make test runs 2000
+# make rounds         ROUNDS=500: so many rounds each of kill -9 and of SIGTERM under load on SQLite and on Postgres, and rounds
+#                     in which the Postgres server is killed or stopped, of all of which make test runs a few
 # make bench          what messages cost, into docs/performance.md: takes some minutes, and wants the machine for itself
 # make profile        where the CPU time goes, into the same document: wants Linux's perf, and as root installs it
 # make bench-clients  messages per second of each client
 
 .DELETE_ON_ERROR:
-.PHONY: demo test simulate rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
+.PHONY: demo test simulate rounds rust postgres contract tiny-items fmt clean generate generated clients binary release-binary \
     client-python client-typescript client-go client-java client-rust bench profile bench-clients go java node \
     image image-debug chart alerts dashboard dashboard-picture deny advisories
 
@@ -46,6 +48,9 @@ test: rust contract tiny-items generated clients deny chart alerts dashboard ima
 simulate:
 	SIMULATION_SEEDS=$(or $(SEEDS),100000) SIMULATION_FIRST=$(or $(FIRST),0) \
 	    cargo test --release --locked --lib -- simulation::every --nocapture
+
+rounds: $(if $(TEST_POSTGRES_URL),,postgres)
+	KILL_ROUNDS=$(or $(ROUNDS),500) cargo test --locked --test it -- kill_ --nocapture
 
 bench: $(if $(TEST_POSTGRES_URL),,postgres)
 	cargo bench --locked --bench throughput -- --write

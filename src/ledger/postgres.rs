@@ -143,6 +143,7 @@ impl Store for PostgresStore {
             let error = match within(POSTGRES_TIMEOUT, work).await {
                 Ok(claimed) => {
                     *guard = Some(writers);
+                    self.lease.note(settlements);
                     return Ok(claimed);
                 }
                 Err(error) => error,

@@ -168,3 +168,40 @@ async fn a_database_that_goes_back_is_noticed_and_what_is_in_flight_is_recorded_
     eventually(async || ledger.claim(vec![claim("c")]).await.is_ok()).await;
     assert!(has_setbacks(2));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_that_goes_back_between_two_signs_of_life_is_noticed_at_the_next_connection() {
+    let mut place = Place::postgres().await;
+    let metrics = Metrics::new(true, None).unwrap();
+    // Whose signs of life tell nothing, because there are none during the test.
+    let silent = Options {
+        lease: Duration::from_secs(3600),
+        retry_interval: Duration::from_millis(20),
+        metrics: metrics.clone(),
+        ..Options::default()
+    };
+    let ledger = place.open_with(silent).await;
+    let has_setbacks =
+        |count: u32| metrics.text().unwrap().contains(&format!("messenger_ledger_setbacks_total {count}"));
+    for (round, loss) in [
+        (0, "SELECT 1"),
+        (1, "UPDATE ledger_message SET state = 0, outcome = NULL"),
+        (2, "DELETE FROM ledger_message"),
+        (2, "SELECT 1"),
+    ] {
+        let id = format!("{round}-{loss}");
+        let mut held = Vec::new();
+        eventually(async || {
+            held = ledger.claim(vec![claim(&id)]).await.unwrap_or_default();
+            !held.is_empty()
+        })
+        .await;
+        settle(&ledger, ticket(held.remove(0)), &sent("m")).await;
+        place.go_away().await;
+        place.execute(loss).await;
+        place.come_back().await;
+        // The first claim may be the one that notices.
+        eventually(async || ledger.claim(vec![claim("next")]).await.is_ok()).await;
+        assert!(has_setbacks(round), "after {loss}: {}", metrics.text().unwrap());
+    }
+}

@@ -23,6 +23,7 @@ mod hostile;
 mod identity;
 mod kill;
 mod kill_callers;
+mod kill_failover;
 mod kill_rounds;
 mod lanes;
 mod ledger;

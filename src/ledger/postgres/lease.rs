@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use sqlx::postgres::PgConnection;
 
 use super::super::error::{LedgerError, Result};
+use super::super::record::{ClaimNumber, End, Key, Settlement, State};
 use super::statements;
 use crate::telemetry::metrics::Metrics;
 
@@ -14,6 +15,7 @@ use crate::telemetry::metrics::Metrics;
 pub(super) struct Lease {
     duration: Duration,
     held: Mutex<Held>,
+    witness: Mutex<Option<Witness>>,
     /// Told of databases that went back.
     metrics: Metrics,
     /// One renewal at a time.
@@ -37,7 +39,8 @@ impl Lease {
         metrics: Metrics,
     ) -> Result<Self> {
         let held = Mutex::new(new_owner(connection, duration).await?);
-        Ok(Self { duration, held, metrics, renewal: tokio::sync::Mutex::default() })
+        let (witness, renewal) = (Mutex::default(), tokio::sync::Mutex::default());
+        Ok(Self { duration, held, witness, metrics, renewal })
     }
 
     pub(super) fn duration(&self) -> Duration {
@@ -96,11 +99,33 @@ impl Lease {
             .fetch_optional(&mut *connection)
             .await?;
         let is_known = match renewals {
-            Some(renewals) => renewals >= held.renewals,
+            // The renewals tell nothing of what was written since the last of them.
+            Some(renewals) => renewals >= held.renewals && self.is_witnessed_by(held, connection).await?,
             // It is removed when it has expired, which it has not.
             None => held.until <= Instant::now(),
         };
         if is_known { Ok(()) } else { Err(self.went_back(connection, held.owner).await) }
+    }
+
+    /// Keeps in mind what the database has said to be on disk.
+    pub(super) fn note(&self, settlements: &[&Settlement]) {
+        if let Some(witness) = Witness::of(settlements) {
+            *self.witness.lock().unwrap_or_else(PoisonError::into_inner) = Some(witness);
+        }
+    }
+
+    /// True if the database knows the last record that was written since this renewal, if there is one.
+    async fn is_witnessed_by(&self, held: Held, connection: &mut PgConnection) -> Result<bool> {
+        let witness = self.witness.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(witness) = witness.filter(|witness| witness.time + self.duration > held.until) else {
+            return Ok(true);
+        };
+        let is_known = sqlx::query_scalar(statements::IS_RECORDED)
+            .bind(&*witness.key.page_id)
+            .bind(&*witness.key.bulk_id)
+            .bind(&*witness.key.id)
+            .bind(witness.claim.0);
+        Ok(is_known.fetch_one(connection).await?)
     }
 
     /// Says so, and becomes an owner whose number no process has that knows more than the database.
@@ -134,6 +159,25 @@ impl Lease {
     }
 }
 
+/// A record that stays, the last one that the database has said to be on disk: what went back knows it no more than what
+/// was written after it.
+#[derive(Clone, Debug)]
+struct Witness {
+    key: Key,
+    claim: ClaimNumber,
+    time: Instant,
+}
+
+impl Witness {
+    /// What is unknown may be somebody else's by now.
+    fn of(settlements: &[&Settlement]) -> Option<Self> {
+        let stays =
+            |it: &&&Settlement| matches!(it.end, End::Recorded { state: State::Sent | State::Failed, .. });
+        let last = settlements.iter().rev().find(stays)?;
+        Some(Self { key: last.key().clone(), claim: last.claim(), time: Instant::now() })
+    }
+}
+
 async fn new_owner(connection: &mut PgConnection, duration: Duration) -> Result<Held> {
     let asked = Instant::now();
     let owner =
@@ -157,6 +201,7 @@ mod tests {
         let lease_until = |until| Lease {
             duration: Duration::from_secs(15),
             held: Mutex::new(Held { owner: 7, renewals: 0, until }),
+            witness: Mutex::default(),
             metrics: Metrics::default(),
             renewal: tokio::sync::Mutex::default(),
         };

@@ -14,6 +14,11 @@ pub(super) const RENEW: &str = "
 /// Owner. How often its lease was renewed.
 pub(super) const RENEWALS: &str = "SELECT renewals FROM ledger_owner WHERE id = $1";
 
+/// Page, bulk, id, claim. Whether the outcome of a claim is on record, or that of a later one.
+pub(super) const IS_RECORDED: &str = "
+    SELECT EXISTS (SELECT FROM ledger_message
+        WHERE page_id = $1 AND bulk_id = $2 AND id = $3 AND NOT (claim = $4 AND state IN (0, 4)))";
+
 /// Owner. From now on, new owners have higher numbers.
 pub(super) const SKIP_OWNERS: &str = "
     SELECT setval(pg_get_serial_sequence('ledger_owner', 'id'), greatest($1, nextval(pg_get_serial_sequence('ledger_owner', 'id'))))";
