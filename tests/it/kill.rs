@@ -59,8 +59,7 @@ impl Service {
 
     /// Sends it a signal, such as TERM.
     pub fn signal(&self, name: &str) {
-        let pid = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
+        signal(&self.child, name);
     }
 
     /// Reads its log from now on, so that it never waits for a reader.
@@ -75,6 +74,12 @@ impl Service {
         });
         (child, log)
     }
+}
+
+/// Sends a process a signal, such as TERM.
+pub fn signal(process: &Child, name: &str) {
+    let pid = process.id().unwrap().to_string();
+    assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
 /// What is wrong with a bulk, of which every item can be sent, by what was delivered and what is on record of it.

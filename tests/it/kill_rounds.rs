@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use crate::account::{Account, Deliveries, Tally, deliveries, records};
 use crate::harness::{Client, in_time, start_sandbox};
-use crate::kill::{Service, judge, spawn};
+use crate::kill::{Service, judge, signal, spawn};
 use crate::kill_callers::{Bulk, Resent, Town, UnaryCaller, front, of, unary_records};
 use crate::postgres::{OwnServer, new_database};
 use crate::random::{Random, setting};
@@ -25,7 +25,7 @@ const FRESH_BULKS: usize = 3;
 const FRESH_ROUNDS: usize = 8;
 const UNARY_CALLERS: usize = 3;
 /// How long callers have for what is left after the last round: leases of the dead run out after 15 s.
-const END_TIMEOUT: Duration = Duration::from_secs(180);
+const END_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// What happens in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ enum Stop {
     /// `kill -9` of the database server, which is started again at once.
     ServerKill,
     /// The database server does nothing for some time.
-    ServerStop,
+    ServerPause,
 }
 
 /// Where the ledger is.
@@ -136,7 +136,7 @@ impl Rounds {
             Stop::Kill => self.kill().await,
             Stop::Term => self.term().await,
             Stop::ServerKill => self.server().kill().await,
-            Stop::ServerStop => {
+            Stop::ServerPause => {
                 let pause = Duration::from_millis(500 + self.random.below(2500) as u64);
                 self.server().stop_for(pause).await;
             }
@@ -185,11 +185,6 @@ impl Rounds {
         self.address.send_replace(Some(service.address.clone()));
         self.service = service.read_log().0;
     }
-}
-
-fn signal(child: &Child, name: &str) {
-    let pid = child.id().unwrap().to_string();
-    assert!(std::process::Command::new("kill").args(["-s", name, &pid]).status().unwrap().success());
 }
 
 /// What all callers were told, and what was delivered.
@@ -300,7 +295,7 @@ async fn stops_of_the_database_server_lose_nothing_and_double_nothing() {
     let rounds: usize = setting("KILL_ROUNDS").map_or(1, |rounds: usize| rounds.div_ceil(5));
     let server = OwnServer::start().await;
     let url = server.url.to_string();
-    let kinds = [(Stop::ServerKill, rounds), (Stop::ServerStop, rounds.div_ceil(2))];
+    let kinds = [(Stop::ServerKill, rounds), (Stop::ServerPause, rounds.div_ceil(2))];
     go("Postgres server", Place::Own { url, server }, &kinds, 0).await;
     let server = OwnServer::start().await;
     let url = server.url.to_string();
