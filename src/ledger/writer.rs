@@ -285,9 +285,12 @@ impl Writer {
     }
 
     async fn look_again(&mut self) {
-        if self.away.as_ref().is_none_or(|(_, look_again)| Instant::now() < *look_again) {
-            return;
+        if self.away.as_ref().is_some_and(|(_, look_again)| *look_again <= Instant::now()) {
+            self.look().await;
         }
+    }
+
+    async fn look(&mut self) {
         match self.store.probe().await {
             Ok(()) => {
                 tracing::info!(ledger = self.store.name(), "the ledger is back");
@@ -315,6 +318,10 @@ impl Writer {
     async fn close(mut self) {
         self.commands.close();
         self.collect();
+        // A database that is back already gets what waits for it; what is not written is unknown from then on.
+        if self.away.is_some() && !self.unsettled.is_empty() {
+            self.look().await;
+        }
         while self.away.is_none() && (!self.claims.is_empty() || !self.unsettled.is_empty()) {
             self.write().await;
             self.collect();

@@ -43,7 +43,8 @@ pub struct Account {
     pub items: Vec<pb::BulkItem>,
     told: Mutex<BTreeMap<String, Told>>,
     told_count: watch::Sender<usize>,
-    /// Items that were without a result when their service was stopped.
+    /// Items that were without a result when their service was stopped, and items that were refused because the ledger was
+    /// away: a claim whose commit got no answer stays if the service dies before it has undone it.
     in_flight: Mutex<BTreeSet<String>>,
     violations: Mutex<Vec<String>>,
 }
@@ -111,7 +112,13 @@ impl Account {
 
     /// Notes what a caller was told.
     pub fn note(&self, result: &pb::ItemResult) {
-        let Some(new) = Told::of(result) else { return };
+        let Some(new) = Told::of(result) else {
+            if matches!(&result.outcome, Some(item_result::Outcome::Error(error)) if error.reason() == ErrorReason::LedgerUnavailable)
+            {
+                self.note_in_flight(std::iter::once(result.item_id.clone()));
+            }
+            return;
+        };
         let mut told = self.told.lock().unwrap();
         match told.get(&result.item_id) {
             None => {

@@ -170,8 +170,7 @@ async fn call_with_client(run: &Run, town: &Town) {
                 }
                 account.note(&translate(&result));
             }
-            // With a reason, the service says that nothing of what has no result was sent.
-            Ok(BulkEvent::Interrupted(error)) if error.reason == v1::ErrorReason::Unspecified => {
+            Ok(BulkEvent::Interrupted(error)) if leaves_doubt(error.reason) => {
                 let told = account.told();
                 let items = &account.items[..taken.load(Ordering::Relaxed)];
                 let out = items.iter().filter(|item| !told.contains_key(&item.item_id));
@@ -184,6 +183,12 @@ async fn call_with_client(run: &Run, town: &Town) {
             Err(error) => account.violation(format!("the client gave up: {error}")),
         }
     }
+}
+
+/// Whether items without a result may be unknown, if the service dies: a stream that the service has ended for a reason of
+/// its own leaves none but those that it could not claim (see [`Account`]).
+fn leaves_doubt(reason: v1::ErrorReason) -> bool {
+    matches!(reason, v1::ErrorReason::Unspecified | v1::ErrorReason::LedgerUnavailable)
 }
 
 /// A caller of single messages, one after the other. It repeats each under its id until it knows what became of it.

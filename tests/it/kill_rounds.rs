@@ -295,10 +295,10 @@ async fn stops_of_the_database_server_lose_nothing_and_double_nothing() {
     let rounds: usize = setting("KILL_ROUNDS").map_or(1, |rounds: usize| rounds.div_ceil(5));
     let server = OwnServer::start().await;
     let url = server.url.to_string();
-    let kinds = [(Stop::ServerKill, rounds), (Stop::ServerPause, rounds.div_ceil(2))];
-    go("Postgres server", Place::Own { url, server }, &kinds, 0).await;
+    let kinds = [(Stop::ServerKill, rounds), (Stop::ServerPause, rounds.div_ceil(2)), (Stop::Term, rounds)];
+    go("Postgres server and drains", Place::Own { url, server }, &kinds, 0).await;
     let server = OwnServer::start().await;
     let url = server.url.to_string();
-    let kinds = [kinds[0], kinds[1], (Stop::Kill, rounds), (Stop::Term, rounds)];
+    let kinds = [kinds[0], kinds[1], kinds[2], (Stop::Kill, rounds)];
     go("Postgres server and service", Place::Own { url, server }, &kinds, 0).await;
 }

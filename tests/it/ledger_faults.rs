@@ -13,6 +13,7 @@ use crate::ledger_place::{Place, eventually, on_both_stores};
 on_both_stores! {
     while_the_database_is_away_nothing_is_claimed_and_outcomes_wait
     an_outcome_is_recorded_even_if_the_database_comes_back_too_late_for_its_caller
+    what_waits_is_written_at_the_end_if_the_database_is_back_by_then
     the_schema_of_a_newer_version_is_refused
 }
 
@@ -63,6 +64,23 @@ async fn an_outcome_is_recorded_even_if_the_database_comes_back_too_late_for_its
     })
     .await;
     assert_eq!(outcome(found.remove(0)), recorded(sent("m_1")));
+}
+
+async fn what_waits_is_written_at_the_end_if_the_database_is_back_by_then(mut place: Place) {
+    let lazy = Options {
+        retry_interval: Duration::from_secs(3600),
+        answer_timeout: Duration::from_millis(500),
+        ..Options::default()
+    };
+    let ledger = place.open_with(lazy).await;
+    let first = ticket(claim_one(&ledger, claim("a")).await);
+    place.go_away().await;
+    ledger.settle(vec![Settlement::new(first, &sent("m_1"))]).await.unwrap_err();
+    ledger.readiness().wait_for(|is_ready| !is_ready).await.unwrap();
+    place.come_back().await;
+    ledger.close().await;
+    let ledger = place.open().await;
+    assert_eq!(outcome(claim_one(&ledger, claim("a")).await), recorded(sent("m_1")));
 }
 
 async fn the_schema_of_a_newer_version_is_refused(place: Place) {
