@@ -36,7 +36,7 @@ impl Deadline {
     /// A message that still waits is not sent after this. Earlier than [`of_answer`](Self::of_answer), so that what was
     /// given up is told as that.
     pub(super) fn of_waiting(&self) -> Instant {
-        self.before(self.margin + self.margin / 2)
+        self.before(self.margin * 2)
     }
 
     /// The caller is answered by this, even if its message is still being sent.
@@ -72,7 +72,7 @@ mod tests {
     #[test]
     fn a_caller_has_a_share_of_its_time_left_when_it_is_answered() {
         // The caller's time, what is left at the answer, and what is left when waiting ends, in milliseconds.
-        for (timeout, answer, waiting) in [(100, 10, 15), (2000, 200, 300), (30_000, 2000, 3000)] {
+        for (timeout, answer, waiting) in [(100, 10, 20), (2000, 200, 400), (30_000, 2000, 4000)] {
             let mut headers = HeaderMap::new();
             headers.insert("grpc-timeout", format!("{timeout}m").parse().unwrap());
             let deadline = Deadline::of_headers(&headers);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::Context;
 use super::attempt::{self, Answered, Cleared, End, Report, Seen};
-use super::lane::core::Call;
+use super::lane::event::Call;
 use super::queued::Queued;
 use super::retry::{Retry, RetryBudget};
 use crate::ledger::Settlement;

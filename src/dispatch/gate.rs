@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use super::queue::RecipientHash;
+use super::queued::RecipientHash;
 use crate::error::{Reason, SendError};
 use crate::graph::response::{Disposition, Refusal};
 use crate::limits::{

@@ -1,6 +1,7 @@
 //! One page's lane: the task around its [`core`], which owns the clock and the channels.
 
 pub(crate) mod core;
+pub(crate) mod event;
 mod handle;
 
 use std::panic::AssertUnwindSafe;
@@ -11,7 +12,8 @@ use std::time::Instant;
 use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
-use self::core::{Call, Effects, Event, LaneCore, Surroundings};
+use self::core::LaneCore;
+use self::event::{Call, Effects, Event, Surroundings};
 pub(super) use handle::Handle;
 use handle::{Command, Finish, Shared};
 

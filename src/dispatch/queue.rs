@@ -9,11 +9,8 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 use std::time::Instant;
 
-use super::queued::{Queued, Source};
+use super::queued::{Queued, RecipientHash, Source};
 use crate::message::{Action, MediaSource, MediaType, Recipient};
-
-/// Recipients by a hash under a random key. Two that collide are merely sent one after the other.
-pub(crate) type RecipientHash = u64;
 
 /// What may share a Graph call: a call is answered when the slowest of its messages is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

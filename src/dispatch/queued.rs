@@ -6,11 +6,13 @@ use std::time::Instant;
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
-use super::queue::RecipientHash;
 use crate::error::{Outcome, Reason, SendError};
 use crate::ledger::Claim;
 use crate::message::Message;
 use crate::telemetry::traces;
+
+/// Recipients by a hash under a random key. Two that collide are merely sent one after the other.
+pub(crate) type RecipientHash = u64;
 
 /// A message that waits to be sent.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use super::account::Passage;
 use super::graph::{Answer, Mood};
 use super::world::World;
 use crate::dispatch::attempt::{self, Answered, Cleared, End, Report, Seen};
-use crate::dispatch::lane::core::{Call, CallNumber, Event};
+use crate::dispatch::lane::event::{Call, CallNumber, Event};
 use crate::dispatch::queued::Queued;
 use crate::dispatch::retry::Retry;
 use crate::graph::client::CallAnswer;

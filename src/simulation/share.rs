@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::world::World;
-use crate::dispatch::lane::core::Event;
+use crate::dispatch::lane::event::Event;
 use crate::dispatch::standing::ShareGrant;
 use crate::ledger::memory::MemoryLedger;
 use crate::ledger::{Ask, Claim, Claimed, Grant, LedgerError, Settlement};

@@ -9,7 +9,7 @@ use super::plan::ItemPlan;
 use super::world::World;
 use crate::api::bulk::room::{Room, SharedRoom};
 use crate::api::bulk::stream::{Admission, End, StreamCore};
-use crate::dispatch::lane::core::Event;
+use crate::dispatch::lane::event::Event;
 use crate::dispatch::{BulkItemId, Queued, Reply, Source};
 use crate::error::Outcome;
 use crate::ledger::{Claim, Key, RunId};

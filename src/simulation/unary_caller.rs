@@ -9,7 +9,7 @@ use super::account::{Entrance, Name, Passage, Told};
 use super::call::MOMENT;
 use super::plan::{PEOPLE, UnaryPlan};
 use super::world::World;
-use crate::dispatch::lane::core::Event;
+use crate::dispatch::lane::event::Event;
 use crate::dispatch::{Queued, Reply, Source};
 use crate::error::{Outcome, Reason};
 use crate::ledger::{Claim, Key};

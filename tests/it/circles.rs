@@ -5,11 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::tidy::{code, source_files};
 
 /// Circles that there are, and why they stay.
-const NATURAL: [(&[&str], &str); 9] = [
-    (
-        &["dispatch::queue", "dispatch::queued"],
-        "a message keeps the place that the queue has for its recipient",
-    ),
+const NATURAL: [(&[&str], &str); 8] = [
     (
         &["graph::connector", "graph::pool", "graph::pool::lease"],
         "a pool opens connections, and a connection tells its pool how it fares",

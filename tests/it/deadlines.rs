@@ -32,7 +32,7 @@ async fn a_deadline_is_told_as_one_whether_the_message_waits_or_is_being_sent() 
     assert!(took < Duration::from_millis(2900), "at its deadline, not when Graph answers: {took:?}");
 
     // The recipient's second message waits for the first one.
-    let (status, _) = send(&mut client, with_id("waiting"), "100m").await;
+    let (status, _) = send(&mut client, with_id("waiting"), "1000m").await;
     assert_eq!(status.code(), Code::DeadlineExceeded);
     let error = send_error(&status);
     assert_eq!((error.reason(), error.retryable), (pb::ErrorReason::Expired, true), "surely not sent");

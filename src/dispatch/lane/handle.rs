@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::core::{CallNumber, Event};
+use super::event::{CallNumber, Event};
 use crate::dispatch::PageStatus;
 use crate::dispatch::attempt::Report;
 use crate::dispatch::queued::{Queued, Source};

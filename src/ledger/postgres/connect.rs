@@ -50,6 +50,8 @@ impl Address {
         let timeout_ms = timeout.as_millis().to_string();
         let options = self.0.clone().options([
             ("statement_timeout", timeout_ms.as_str()),
+            // What a database has confirmed to a lease tells whether it has gone back since.
+            ("synchronous_commit", "on"),
             // A replica that stops while it takes its shares must not keep others from taking theirs.
             ("idle_in_transaction_session_timeout", timeout_ms.as_str()),
         ]);

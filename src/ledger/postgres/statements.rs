@@ -18,6 +18,9 @@ pub(super) const RENEWALS: &str = "SELECT renewals FROM ledger_owner WHERE id = 
 pub(super) const SKIP_OWNERS: &str = "
     SELECT setval(pg_get_serial_sequence('ledger_owner', 'id'), greatest($1, nextval(pg_get_serial_sequence('ledger_owner', 'id'))))";
 
+/// Owner. A change for the sake of its commit, which brings all earlier commits to disk.
+pub(super) const FLUSH: &str = "UPDATE ledger_owner SET renewals = renewals WHERE id = $1";
+
 /// Seconds.
 pub(super) const NEW_OWNER: &str = "
     INSERT INTO ledger_owner (expires_at) VALUES (clock_timestamp() + make_interval(secs => $1)) RETURNING id";

@@ -53,11 +53,18 @@ pub(super) async fn write(
         release(&mut writers.lasting, &released).await?;
     }
     recorded.sort_unstable_by_key(|it| it.key);
-    if !recorded.is_empty() {
-        let connection = if claims.is_empty() { &mut writers.lasting } else { &mut writers.joining };
-        record(connection, &recorded).await?;
+    if claims.is_empty() {
+        record(&mut writers.lasting, &recorded).await?;
+        return Ok(Vec::new());
     }
-    if claims.is_empty() { Ok(Vec::new()) } else { claim(&mut writers.lasting, first, claims).await }
+    record(&mut writers.joining, &recorded).await?;
+    let claimed = claim(&mut writers.lasting, first, claims).await?;
+    let has_flushed = claimed.iter().any(|claimed| matches!(claimed, Claimed::New(_)));
+    if !recorded.is_empty() && !has_flushed {
+        // A transaction that has changed nothing flushes nothing.
+        sqlx::query(statements::FLUSH).bind(owner(first)).execute(&mut writers.lasting).await?;
+    }
+    Ok(claimed)
 }
 
 async fn claim(connection: &mut PgConnection, first: ClaimNumber, claims: &[Claim]) -> Result<Vec<Claimed>> {
@@ -149,6 +156,9 @@ async fn reclaim(
 }
 
 async fn record(connection: &mut PgConnection, recorded: &[Recorded<'_>]) -> Result<()> {
+    if recorded.is_empty() {
+        return Ok(());
+    }
     let record = |statement: &'static str| {
         let keys: Keys = recorded.iter().map(|it| it.key).collect();
         sqlx::query(statement)

@@ -5,6 +5,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::*;
 use crate::dispatch::gate::{Signs, Throttle};
 use crate::dispatch::queued::Reply;
+use crate::dispatch::standing::ShareGrant;
+use crate::graph::response::Refusal;
 use crate::ledger::Grant;
 use crate::limits::{PAUSE_FIRST, PROBE_FIRST, SHARE_LEASE};
 use crate::message::{Action, Message, Options, Recipient, SenderAction};
