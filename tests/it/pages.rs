@@ -102,8 +102,8 @@ async fn a_wrong_configuration_says_what_is_wrong_and_where() {
     let page = |lines: &str| format!("[[page]]\nid = \"1\"\n{lines}\n");
     let table = [
         ("", "has no [[page]]"),
-        ("[[page]]\nid = 1", "invalid type"),
-        (&page("acess_token_file = \"token\""), "unknown field `acess_token_file`"),
+        ("[[page]]\nid = 1", "line 2: expected a string"),
+        (&page("acess_token_file = \"token\""), "line 3: unknown field, expected one of `id`"),
         (&page(""), "page 1: needs exactly one of access_token_file and access_token_env"),
         (&page("access_token_file = \"missing\""), "missing: "),
         (&page("access_token_file = \"empty\""), "is empty"),
