@@ -4,12 +4,10 @@ pub(crate) mod core;
 pub(crate) mod event;
 mod handle;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use self::core::LaneCore;
@@ -32,18 +30,13 @@ pub(super) fn start(page_id: &str, context: Arc<Context>) -> Handle {
     let page_id: Arc<str> = page_id.into();
     let lane = Lane {
         core: LaneCore::new(page_id.clone(), context.ledger.is_shared(), fastrand::u64(..), Instant::now()),
-        page_id: page_id.clone(),
+        page_id,
         context: context.clone(),
         shared: shared.clone(),
         commands: commands.downgrade(),
         told: None,
     };
-    tokio::spawn(async move {
-        if AssertUnwindSafe(lane.run(receiver)).catch_unwind().await.is_err() {
-            tracing::error!(page.id = %page_id, "the lane of the page died of a bug");
-            context.broken.cancel();
-        }
-    });
+    context.lifeline.spawn("the lane of a page", lane.run(receiver));
     Handle { commands, shared }
 }
 
