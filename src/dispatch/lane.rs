@@ -34,7 +34,7 @@ pub(super) fn start(page_id: &str, context: Arc<Context>) -> Handle {
         context: context.clone(),
         shared: shared.clone(),
         commands: commands.downgrade(),
-        told: None,
+        shown: None,
     };
     context.lifeline.spawn("the lane of a page", lane.run(receiver));
     Handle { commands, shared }
@@ -47,7 +47,7 @@ struct Lane {
     shared: Arc<Shared>,
     commands: mpsc::WeakUnboundedSender<Command>,
     /// The era and the rates that [`Shared::status`] shows.
-    told: Option<(u64, [Option<f64>; 2])>,
+    shown: Option<(u64, [Option<f64>; 2])>,
 }
 
 impl Lane {
@@ -64,7 +64,7 @@ impl Lane {
             let effects = self.core.handle(now, events.drain(..), &surroundings);
             let wake = effects.wake;
             self.carry_out(effects);
-            self.tell_status(now);
+            self.show_status(now);
             let timer = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -73,7 +73,7 @@ impl Lane {
             };
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.obey(command, &mut events),
+                    Some(command) => self.take_command(command, &mut events),
                     None => return,
                 },
                 () = timer => {}
@@ -81,12 +81,12 @@ impl Lane {
             }
             // What else has arrived meanwhile goes into the same batches.
             while let Ok(command) = commands.try_recv() {
-                self.obey(command, &mut events);
+                self.take_command(command, &mut events);
             }
         }
     }
 
-    fn obey(&self, command: Command, events: &mut Vec<Event>) {
+    fn take_command(&self, command: Command, events: &mut Vec<Event>) {
         match command {
             Command::Take(event) => {
                 if let Event::CallEnded { report, .. } = &event
@@ -155,17 +155,17 @@ impl Lane {
     }
 
     /// Lets others know how the page fares, if that has changed.
-    fn tell_status(&mut self, now: Moment) {
+    fn show_status(&mut self, now: Moment) {
         let (era, rates) = (self.core.era(), self.core.current_rates());
-        if self.told == Some((era, rates)) {
+        if self.shown == Some((era, rates)) {
             return;
         }
         let (standing, since) = self.core.standing();
-        if self.told.is_none_or(|(told, _)| told != era) {
+        if self.shown.is_none_or(|(shown, _)| shown != era) {
             log(&self.page_id, standing);
         }
         let (standing, since) = (standing.clone(), Some(now.time_of(since)));
-        self.told = Some((era, rates));
+        self.shown = Some((era, rates));
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) =
             PageStatus { standing, since, rates, ..PageStatus::default() };
     }

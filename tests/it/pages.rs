@@ -107,7 +107,7 @@ async fn a_wrong_configuration_says_what_is_wrong_and_where() {
         (&page(""), "[[page]] number 1: needs exactly one of access_token_file and access_token_env"),
         (&page("access_token_file = \"missing\""), "the file that access_token_file names: cannot be read"),
         (&page("access_token_file = \"empty\""), "is empty"),
-        (&page("access_token_env = \"NO_SUCH_VARIABLE\""), "is not set in the environment"),
+        (&page("access_token_env = \"NO_SUCH_VARIABLE\""), "access_token_env names is not set"),
         (
             &page("access_token_file = \"token\"\ngraph_version = \"25\""),
             "graph_version must look like v25.0",

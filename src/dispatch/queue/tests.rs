@@ -16,7 +16,10 @@ impl Queue {
         };
         for (recipient, taken) in &self.recipients {
             let waits = taken.is_next_unary() && !in_flight.contains(recipient);
-            assert!(!waits || has_unary_first(*recipient), "a unary message waits for a bulk's item that waits");
+            assert!(
+                !waits || has_unary_first(*recipient),
+                "a unary message waits for a bulk's item that waits"
+            );
         }
     }
 
