@@ -188,3 +188,36 @@ impl ServeOptions {
         ledger::Options { retention, origin, adopts_origin, metrics, ..ledger::Options::default() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        serve: ServeOptions,
+    }
+
+    #[test]
+    fn names_are_looked_up_and_what_is_no_address_is_told_with_the_way_out() {
+        assert_eq!(address("localhost:50051").unwrap().to_string(), "127.0.0.1:50051");
+        assert_eq!(address("[::1]:0").unwrap().to_string(), "[::1]:0");
+        for text in ["50051", ":50051", "localhost", "localhost:70000", "localhost:", "no such host:1", ""] {
+            let error = address(text).unwrap_err();
+            assert!(
+                error.ends_with("give an address and a port, such as 127.0.0.1:50051"),
+                "{text}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_of_pages_beside_a_token_is_refused_in_one_line() {
+        let both = ["test", "--pages", "pages.toml", "--page-access-token", "t"];
+        let error = Arguments::parse_from(both).serve.check().unwrap_err().to_string();
+        assert!(error.contains("exclude each other") && !error.contains('\n'), "{error}");
+    }
+}

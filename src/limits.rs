@@ -159,6 +159,8 @@ pub const GRAPH_ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// How long a start waits for Graph to tell the id of a page that was configured without one. After that the service
 /// takes calls, and refuses those for this page until it knows.
 pub const PAGE_ID_TIMEOUT: Duration = Duration::from_secs(3);
+/// How often it asks again if Graph could not be reached.
+pub const PAGE_ID_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// How often pages, callers, certificates and the secrets they name are read again. Mounted Kubernetes secrets change by
 /// symbolic link, which file notifications miss.
 pub const FILES_RELOAD_INTERVAL: Duration = Duration::from_secs(2);

@@ -169,9 +169,11 @@ impl Pages {
         *self.me() = Me { known: Some((nameless.clone(), known)), error: None };
     }
 
-    /// The real id cannot be learnt for now, because of this.
-    pub fn note_nameless(&self, error: SendError) {
-        self.me().error = Some(error);
+    /// The real id cannot be learnt for now, because of this. Returns whether that is news.
+    pub fn note_nameless(&self, error: SendError) -> bool {
+        let reason = error.reason;
+        let before = self.me().error.replace(error);
+        before.is_none_or(|before| before.reason != reason)
     }
 
     /// Why nothing can be sent for a page whose real id is not known.

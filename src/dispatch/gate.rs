@@ -202,7 +202,7 @@ impl Gate {
     fn recover(&mut self, now: Instant) {
         match &self.standing {
             Standing::Paused { error, .. } if self.attempts.len() >= tries_max(error) => {
-                self.stand(Standing::Open, now)
+                self.set_standing(Standing::Open, now)
             }
             Standing::Open if self.attempts.len() >= CIRCUIT_TRIES => self.setbacks = 0,
             Standing::Open | Standing::Paused { .. } | Standing::Suspended { .. } => {}
@@ -223,29 +223,32 @@ impl Gate {
     pub(super) fn probe_succeeded(&mut self, now: Instant) {
         let Standing::Suspended { error, .. } = &self.standing else { return };
         let (error, is_token) = (error.clone(), error.reason == Reason::PageTokenInvalid);
-        self.stand(if is_token { Standing::Open } else { Standing::Paused { error, until: now } }, now);
+        self.set_standing(
+            if is_token { Standing::Open } else { Standing::Paused { error, until: now } },
+            now,
+        );
     }
 
     /// The page has another token than the one that was refused.
     pub(super) fn token_replaced(&mut self, now: Instant) {
         self.setbacks = 0;
-        self.stand(Standing::Open, now);
+        self.set_standing(Standing::Open, now);
     }
 
     /// Takes over what another replica has found.
     pub(super) fn adopt(&mut self, standing: Standing, since: Instant, now: Instant) {
-        self.stand(standing, now);
+        self.set_standing(standing, now);
         self.since = since;
     }
 
     fn suspend(&mut self, error: SendError, token: TokenDigest, now: Instant) {
         let until = now + self.setback(PROBE_FIRST, PROBE_MAX);
-        self.stand(Standing::Suspended { error, until, token }, now);
+        self.set_standing(Standing::Suspended { error, until, token }, now);
     }
 
     fn pause(&mut self, error: SendError, wait: Duration, now: Instant) {
         let error = SendError { retry_after: Some(wait), ..error };
-        self.stand(Standing::Paused { error, until: now + wait }, now);
+        self.set_standing(Standing::Paused { error, until: now + wait }, now);
     }
 
     /// How long this setback lasts: twice as long as the one before, up to a limit.
@@ -276,7 +279,7 @@ impl Gate {
     }
 
     /// A new era. The time is that of the first of several pauses in a row.
-    fn stand(&mut self, standing: Standing, now: Instant) {
+    fn set_standing(&mut self, standing: Standing, now: Instant) {
         if std::mem::discriminant(&self.standing) != std::mem::discriminant(&standing) {
             self.since = now;
         }

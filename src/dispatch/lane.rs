@@ -4,12 +4,10 @@ pub(crate) mod core;
 pub(crate) mod event;
 mod handle;
 
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Instant;
 
-use futures_util::FutureExt;
 use tokio::sync::mpsc;
 
 use self::core::LaneCore;
@@ -32,18 +30,13 @@ pub(super) fn start(page_id: &str, context: Arc<Context>) -> Handle {
     let page_id: Arc<str> = page_id.into();
     let lane = Lane {
         core: LaneCore::new(page_id.clone(), context.ledger.is_shared(), fastrand::u64(..), Instant::now()),
-        page_id: page_id.clone(),
+        page_id,
         context: context.clone(),
         shared: shared.clone(),
         commands: commands.downgrade(),
-        told: None,
+        shown: None,
     };
-    tokio::spawn(async move {
-        if AssertUnwindSafe(lane.run(receiver)).catch_unwind().await.is_err() {
-            tracing::error!(page.id = %page_id, "the lane of the page died of a bug");
-            context.broken.cancel();
-        }
-    });
+    context.lifeline.spawn("the lane of a page", lane.run(receiver));
     Handle { commands, shared }
 }
 
@@ -54,7 +47,7 @@ struct Lane {
     shared: Arc<Shared>,
     commands: mpsc::WeakUnboundedSender<Command>,
     /// The era and the rates that [`Shared::status`] shows.
-    told: Option<(u64, [Option<f64>; 2])>,
+    shown: Option<(u64, [Option<f64>; 2])>,
 }
 
 impl Lane {
@@ -71,7 +64,7 @@ impl Lane {
             let effects = self.core.handle(now, events.drain(..), &surroundings);
             let wake = effects.wake;
             self.carry_out(effects);
-            self.tell_status(now);
+            self.show_status(now);
             let timer = async {
                 match wake {
                     Some(at) => tokio::time::sleep_until(at.into()).await,
@@ -80,7 +73,7 @@ impl Lane {
             };
             tokio::select! {
                 command = commands.recv() => match command {
-                    Some(command) => self.obey(command, &mut events),
+                    Some(command) => self.take_command(command, &mut events),
                     None => return,
                 },
                 () = timer => {}
@@ -88,12 +81,12 @@ impl Lane {
             }
             // What else has arrived meanwhile goes into the same batches.
             while let Ok(command) = commands.try_recv() {
-                self.obey(command, &mut events);
+                self.take_command(command, &mut events);
             }
         }
     }
 
-    fn obey(&self, command: Command, events: &mut Vec<Event>) {
+    fn take_command(&self, command: Command, events: &mut Vec<Event>) {
         match command {
             Command::Take(event) => {
                 if let Event::CallEnded { report, .. } = &event
@@ -162,17 +155,17 @@ impl Lane {
     }
 
     /// Lets others know how the page fares, if that has changed.
-    fn tell_status(&mut self, now: Moment) {
+    fn show_status(&mut self, now: Moment) {
         let (era, rates) = (self.core.era(), self.core.current_rates());
-        if self.told == Some((era, rates)) {
+        if self.shown == Some((era, rates)) {
             return;
         }
         let (standing, since) = self.core.standing();
-        if self.told.is_none_or(|(told, _)| told != era) {
+        if self.shown.is_none_or(|(shown, _)| shown != era) {
             log(&self.page_id, standing);
         }
         let (standing, since) = (standing.clone(), Some(now.time_of(since)));
-        self.told = Some((era, rates));
+        self.shown = Some((era, rates));
         *self.shared.status.lock().unwrap_or_else(PoisonError::into_inner) =
             PageStatus { standing, since, rates, ..PageStatus::default() };
     }

@@ -39,6 +39,7 @@ use crate::graph::client::Client;
 use crate::ledger::Ledger;
 use crate::limits::UNARY_QUEUED_MAX;
 use crate::pages::Pages;
+use crate::supervised::Lifeline;
 use crate::telemetry::metrics::{Load, Metrics};
 
 /// Takes messages and sees to it that they are sent.
@@ -61,8 +62,8 @@ struct Context {
     ledger: Ledger,
     metrics: Metrics,
     draining: CancellationToken,
-    /// Cancelled when a part of the dispatcher has died.
-    broken: CancellationToken,
+    /// Told when a lane or the sharing has died.
+    lifeline: Lifeline,
     /// The calls under way.
     calls: TaskTracker,
     /// Told when shares must be asked for before it is time.
@@ -87,24 +88,28 @@ pub struct PageStatus {
 }
 
 impl Dispatcher {
-    /// A dispatcher that starts nothing new once `draining` is cancelled: what waits then ends as not sent.
+    /// A dispatcher that starts nothing new once `draining` is cancelled: what waits then ends as not sent. If a part of it
+    /// dies by a bug, `lifeline` is told: its page stands still until the process starts anew.
     pub fn new(
         pages: Arc<Pages>,
         graph: Arc<Client>,
         ledger: Ledger,
         metrics: Metrics,
         draining: CancellationToken,
+        lifeline: Lifeline,
     ) -> Self {
-        let (calls, share_now, broken) = (TaskTracker::new(), Notify::new(), CancellationToken::new());
+        let (calls, share_now) = (TaskTracker::new(), Notify::new());
         let is_shared = ledger.is_shared();
-        let context = Arc::new(Context { pages, graph, ledger, metrics, draining, broken, calls, share_now });
+        let context =
+            Arc::new(Context { pages, graph, ledger, metrics, draining, lifeline, calls, share_now });
         let lanes = Arc::<Lanes>::default();
         let (pages, of_lanes) = (context.pages.clone(), Arc::downgrade(&lanes));
         context
             .metrics
             .watch_load(move || of_lanes.upgrade().map_or_else(Load::default, |lanes| load(&pages, &lanes)));
         if is_shared {
-            tokio::spawn(replicas::run(context.clone(), Arc::downgrade(&lanes)));
+            let sharing = replicas::run(context.clone(), Arc::downgrade(&lanes));
+            context.lifeline.spawn("the sharing with other replicas", sharing);
         }
         Self { context, lanes, bulk_number: AtomicU64::default(), started: SystemTime::now() }
     }
@@ -113,12 +118,6 @@ impl Dispatcher {
     pub async fn finish(&self) {
         self.context.calls.close();
         self.context.calls.wait().await;
-    }
-
-    /// Cancelled when a part of the dispatcher has died of a bug: its page, or the sharing with other replicas, stands
-    /// still until the process starts anew.
-    pub fn broken(&self) -> CancellationToken {
-        self.context.broken.clone()
     }
 
     /// A number for a new bulk stream, unique in this process.

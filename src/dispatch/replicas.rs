@@ -3,11 +3,9 @@
 //! Each asks the ledger for its shares of all its pages at once, again and again. A share is a lease: what a replica that
 //! died had is the others' soon after. With a ledger of its own a process has every page alone, and nothing of this runs.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use futures_util::FutureExt;
 use futures_util::future::join_all;
 
 use super::lane::Handle;
@@ -18,13 +16,6 @@ use crate::limits::SHARE_LEASE;
 
 /// Asks for shares until the dispatcher has gone or the service shuts down.
 pub(super) async fn run(context: Arc<Context>, lanes: Weak<Lanes>) {
-    if AssertUnwindSafe(share_again_and_again(&context, &lanes)).catch_unwind().await.is_err() {
-        tracing::error!("the sharing with other replicas died of a bug");
-        context.broken.cancel();
-    }
-}
-
-async fn share_again_and_again(context: &Arc<Context>, lanes: &Weak<Lanes>) {
     let mut schedule = AskSchedule::new();
     loop {
         let next = schedule.next(Instant::now());
@@ -38,7 +29,7 @@ async fn share_again_and_again(context: &Arc<Context>, lanes: &Weak<Lanes>) {
         }
         schedule.begin(Instant::now());
         let Some(lanes) = lanes.upgrade() else { return };
-        share(context, &lanes).await;
+        share(&context, &lanes).await;
     }
 }
 

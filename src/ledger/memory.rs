@@ -22,7 +22,7 @@ use super::clock::millis;
 use super::error::{LedgerError, Result};
 use super::record::{BulkRecord, Claim, ClaimNumber, Claimed, End, Key, Settlement, State, from_ms};
 use super::shares::{Ask, Grant, Holding, Other, PageStanding, allot_page, turn};
-use super::store::{Row, Verdict, carry_out, judge, judge_recorded, state};
+use super::store::{Decision, Row, carry_out, decide, read_recorded, state};
 use crate::error::Outcome;
 use crate::ledger::outcome;
 use crate::limits::{RATE_WINDOW, SHARE_LEASE};
@@ -117,21 +117,21 @@ impl MemoryLedger {
                 runs: claim.resend.iter().flat_map(|run| run.0).collect(),
             });
         }
-        let verdicts = judge(claims, self.find(claims), first);
-        for (ordinal, (claim, verdict)) in claims.iter().zip(&verdicts).enumerate() {
-            if let (Verdict::Reclaim { runs, .. }, Some(row)) = (verdict, self.rows.get_mut(&claim.key)) {
+        let decisions = decide(claims, self.find(claims), first);
+        for (ordinal, (claim, decision)) in claims.iter().zip(&decisions).enumerate() {
+            if let (Decision::Reclaim { runs, .. }, Some(row)) = (decision, self.rows.get_mut(&claim.key)) {
                 row.state = state::RECLAIMED;
                 row.claim = first.nth(ordinal);
                 (row.claim_time, row.update_time) = (now_ms, now_ms);
                 row.runs.clone_from(runs);
             }
         }
-        Ok(carry_out(claims, verdicts, first, |_| true))
+        Ok(carry_out(claims, decisions, first, |_| true))
     }
 
     /// What is on record under the keys of claims, what is in progress included.
     pub(crate) fn on_record(&self, claims: &[Claim]) -> Vec<Option<Claimed>> {
-        judge_recorded(claims, self.find(claims))
+        read_recorded(claims, self.find(claims))
     }
 
     fn find(&self, claims: &[Claim]) -> Vec<Row> {

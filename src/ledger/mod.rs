@@ -183,7 +183,7 @@ impl Ledger {
         claims: &[Claim],
     ) -> std::result::Result<Vec<Option<Claimed>>, LedgerError> {
         let rows = self.store.find(claims).await.map_err(|error| error.at(self.store.name()))?;
-        Ok(store::judge_recorded(claims, rows))
+        Ok(store::read_recorded(claims, rows))
     }
 
     /// Settles messages that were claimed. It returns when that is on record.

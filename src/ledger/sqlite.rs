@@ -29,7 +29,7 @@ use super::record::{
     BulkRecord, Claim, ClaimNumber, Claimed, Key, ResultsPage, ResultsQuery, Settlement, now_ms,
 };
 use super::rows::{Counts, bulk_record, parts, record, results_page};
-use super::store::{Row, Store, Verdict, all_new, carry_out, judge, split};
+use super::store::{Decision, Row, Store, all_new, carry_out, decide, split};
 use super::transfer::Record;
 use crate::limits::{LEDGER_WRITE_ROWS_MAX, SQLITE_LOOK_INTERVAL};
 
@@ -106,18 +106,19 @@ impl SqliteStore {
     }
 
     /// What claims got, of which a write found some to be there already.
-    async fn judge(
+    async fn decide(
         &self,
         connection: &mut SqliteConnection,
         first: ClaimNumber,
         claims: &[Claim],
         now: i64,
     ) -> Result<Vec<Claimed>> {
-        let verdicts = judge(claims, self.rows(connection, claims).await?, first);
-        let reclaims = claims.iter().zip(&verdicts).enumerate().filter_map(|(ordinal, (claim, verdict))| {
-            let Verdict::Reclaim { runs, .. } = verdict else { return None };
-            Some(row(&claim.key, Some(runs), ordinal))
-        });
+        let decisions = decide(claims, self.rows(connection, claims).await?, first);
+        let reclaims =
+            claims.iter().zip(&decisions).enumerate().filter_map(|(ordinal, (claim, decision))| {
+                let Decision::Reclaim { runs, .. } = decision else { return None };
+                Some(row(&claim.key, Some(runs), ordinal))
+            });
         let rows: Vec<_> = reclaims.collect();
         if !rows.is_empty() {
             let reclaim = sqlx::query(statements::RECLAIM).bind(grouped(&rows)?).bind(first.0).bind(now);
@@ -126,7 +127,7 @@ impl SqliteStore {
                 return Err(taken());
             }
         }
-        Ok(carry_out(claims, verdicts, first, |_| true))
+        Ok(carry_out(claims, decisions, first, |_| true))
     }
 }
 
@@ -205,7 +206,7 @@ impl Store for SqliteStore {
         match write.fetch_all(&mut *connection).await {
             Ok(inserted) if inserted == [claims.len() as i64] => Ok(all_new(claims, first)),
             // Nobody else writes: what is there now was there then.
-            Ok(_) => self.judge(connection, first, claims, now).await,
+            Ok(_) => self.decide(connection, first, claims, now).await,
             Err(error) => {
                 // Fails if SQLite has rolled back already.
                 drop(sqlx::query("ROLLBACK").execute(&mut *connection).await);

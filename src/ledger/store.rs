@@ -158,7 +158,7 @@ impl Row {
 
 /// What is to be done about one claim of a group.
 #[derive(Debug)]
-pub(super) enum Verdict {
+pub(super) enum Decision {
     New,
     /// Take over an unknown message from the claim that a row names, which is then sent by these runs.
     Reclaim {
@@ -180,38 +180,38 @@ fn new(claim: &Claim, number: ClaimNumber) -> Claimed {
 }
 
 /// What a group of claims found, given the rows of its keys. Their numbers tell which it inserted itself.
-pub(super) fn judge(claims: &[Claim], rows: Vec<Row>, first: ClaimNumber) -> Vec<Verdict> {
+pub(super) fn decide(claims: &[Claim], rows: Vec<Row>, first: ClaimNumber) -> Vec<Decision> {
     let mut rows: HashMap<usize, Row> = rows.into_iter().map(|row| (row.ordinal, row)).collect();
     // Keys that an earlier claim of this group got, with its fingerprint.
     let mut taken: HashMap<&Key, [u8; 16]> = HashMap::with_capacity(claims.len());
-    let verdicts = claims.iter().enumerate().map(|(ordinal, claim)| {
+    let decisions = claims.iter().enumerate().map(|(ordinal, claim)| {
         if let Some(fingerprint) = taken.get(&claim.key) {
-            return if *fingerprint == claim.fingerprint { Verdict::InProgress } else { Verdict::Reused };
+            return if *fingerprint == claim.fingerprint { Decision::InProgress } else { Decision::Reused };
         }
         // A key without a row was released by another replica just now.
-        let Some(row) = rows.remove(&ordinal) else { return Verdict::InProgress };
+        let Some(row) = rows.remove(&ordinal) else { return Decision::InProgress };
         if row.fingerprint != claim.fingerprint {
-            Verdict::Reused
+            Decision::Reused
         } else if row.claim == first.nth(ordinal) {
             taken.insert(&claim.key, claim.fingerprint);
-            Verdict::New
+            Decision::New
         } else if row.is_in_progress() {
-            Verdict::InProgress
+            Decision::InProgress
         } else if let Some(run) = row.resent_by(claim) {
             taken.insert(&claim.key, claim.fingerprint);
             let mut runs = row.runs;
             runs.extend(run.0);
             let kept = LEDGER_RUNS_MAX * run.0.len();
-            Verdict::Reclaim { from: row.claim, runs: runs.split_off(runs.len().saturating_sub(kept)) }
+            Decision::Reclaim { from: row.claim, runs: runs.split_off(runs.len().saturating_sub(kept)) }
         } else {
-            Verdict::Settled(row.outcome())
+            Decision::Settled(row.outcome())
         }
     });
-    verdicts.collect()
+    decisions.collect()
 }
 
 /// What is on record under the keys of claims: an outcome, another request under the same id, or that it is being sent.
-pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Claimed>> {
+pub(super) fn read_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Claimed>> {
     let mut recorded: Vec<Option<Claimed>> = claims.iter().map(|_| None).collect();
     for row in rows {
         let (Some(claim), Some(found)) = (claims.get(row.ordinal), recorded.get_mut(row.ordinal)) else {
@@ -228,21 +228,21 @@ pub(super) fn judge_recorded(claims: &[Claim], rows: Vec<Row>) -> Vec<Option<Cla
     recorded
 }
 
-/// What the claims got. `has_taken` tells which of the [`Verdict::Reclaim`]s succeeded.
+/// What the claims got. `has_taken` tells which of the [`Decision::Reclaim`]s succeeded.
 pub(super) fn carry_out(
     claims: &[Claim],
-    verdicts: Vec<Verdict>,
+    decisions: Vec<Decision>,
     first: ClaimNumber,
     has_taken: impl Fn(usize) -> bool,
 ) -> Vec<Claimed> {
-    let verdicts = claims.iter().zip(verdicts).enumerate();
-    verdicts
-        .map(|(ordinal, (claim, verdict))| match verdict {
-            Verdict::New => new(claim, first.nth(ordinal)),
-            Verdict::Reclaim { .. } if has_taken(ordinal) => new(claim, first.nth(ordinal)),
-            Verdict::Reclaim { .. } | Verdict::InProgress => Claimed::InProgress,
-            Verdict::Settled(outcome) => Claimed::Settled(outcome),
-            Verdict::Reused => Claimed::Reused,
+    let decisions = claims.iter().zip(decisions).enumerate();
+    decisions
+        .map(|(ordinal, (claim, decision))| match decision {
+            Decision::New => new(claim, first.nth(ordinal)),
+            Decision::Reclaim { .. } if has_taken(ordinal) => new(claim, first.nth(ordinal)),
+            Decision::Reclaim { .. } | Decision::InProgress => Claimed::InProgress,
+            Decision::Settled(outcome) => Claimed::Settled(outcome),
+            Decision::Reused => Claimed::Reused,
         })
         .collect()
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
+use crate::error::Reason;
 use crate::graph::client::Client;
 use crate::ledger::Ledger;
-use crate::limits::{FILES_RELOAD_INTERVAL, PROBE_FIRST};
+use crate::limits::{FILES_RELOAD_INTERVAL, PAGE_ID_RETRY_INTERVAL, PROBE_FIRST};
 use crate::pages::{PAGE_ID_ME, Pages};
 
 /// What is asked, whom, and who must know.
@@ -26,9 +27,13 @@ impl Identity {
         let id = match self.graph.probe(&nameless).await {
             Ok(probed) => probed.id,
             Err(refusal) => {
-                tracing::warn!(error = %refusal.error, "graph does not tell the id of the page: nothing is sent for it yet");
-                self.pages.note_nameless(refusal.error);
-                return PROBE_FIRST;
+                // A Graph that comes up beside the service is there within moments; a token is replaced by people.
+                let is_away = refusal.error.reason == Reason::GraphUnavailable;
+                let why = refusal.error.to_string();
+                if self.pages.note_nameless(refusal.error) {
+                    tracing::warn!(error = why, "graph does not tell the id of the page: nothing is sent for it yet");
+                }
+                return if is_away { PAGE_ID_RETRY_INTERVAL } else { PROBE_FIRST };
             }
         };
         // Before anything is claimed under the id.

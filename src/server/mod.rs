@@ -176,6 +176,7 @@ impl Server {
             self.ledger.clone(),
             self.metrics.clone(),
             drain.began.clone(),
+            self.lifeline.clone(),
         ));
         let service = MessengerService::new(Arc::new(CallContext {
             pages: self.pages.clone(),

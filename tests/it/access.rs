@@ -235,6 +235,15 @@ async fn a_wrong_file_says_what_is_wrong_and_where() {
         let quotes = ["secret", "shop", "\n"].iter().any(|quote| error.contains(quote));
         assert!(!quotes, "nothing of the file is told: {error}");
     }
+    // A port that another one has.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut options = serve_options(&["--page-access-token", "t"]);
+    options.listen = taken.local_addr().unwrap();
+    let error = format!("{:#}", Server::bind(options).await.unwrap_err());
+    assert!(
+        error.contains("another process does") && error.contains("give --listen another port"),
+        "{error}"
+    );
     // With credentials, other machines may reach it.
     let file = callers(folder.path(), &["k"]);
     let mut options = serve_options(&["--page-access-token", "t", "--callers", &file]);

@@ -10,9 +10,6 @@ use crate::harness::{
     self, BulkAnswer, bare_client, item, items_frame, send_error, start_frame, text_request, timed,
 };
 
-/// A unary call to it ends when its patience does.
-const PATIENCE_FAULT: &str = "throttle-always";
-
 pub type Row = (&'static str, ItemState, ErrorReason, Code);
 
 /// Faults that strike a message wherever it is.
@@ -102,9 +99,10 @@ async fn check_fault((fault, state, reason, code): Row) {
     let alone = harness::start().await.bulk(alone).await;
     let (bulk_state, bulk) = error_of(&alone, "a");
     // A unary caller hears what its message waited for. An item has a time of its own, whatever it waited for.
-    let bulk_reason = if fault == PATIENCE_FAULT { ErrorReason::Expired } else { reason };
+    let waits = reason == ErrorReason::RateLimited;
+    let bulk_reason = if waits { ErrorReason::Expired } else { reason };
     assert_eq!((bulk_state, bulk.reason()), (state, bulk_reason), "{fault}");
-    if fault != PATIENCE_FAULT {
+    if !waits {
         assert_eq!(comparable(bulk), comparable(&unary), "{fault}");
     }
 

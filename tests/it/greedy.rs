@@ -21,9 +21,10 @@ use tonic::{Code, Status};
 use crate::harness::{Client, in_time, item, items_frame, send_error, start_frame, start_sandbox};
 use crate::hostile::{BULK_PATH, TEXT_PATH, call, is_well, message, tcp};
 use crate::kill::Service;
+use crate::random::setting;
 
 const STREAMS: usize = 16;
-/// Items that carry one id.
+/// Items that carry one id; `REPEATS=10000000` makes it more.
 const REPEATS: usize = 1_000_000;
 /// Unary calls that stop short, and the connections that they come by.
 const SHORT_CALLS: usize = 2000;
@@ -74,13 +75,14 @@ async fn frames_of_tiny_items_cost_their_bytes() {
 async fn repeats_of_an_id_in_flight_take_room_and_get_a_result_each() {
     let folder = tempfile::tempdir().unwrap();
     let (service, _stop) = start(&folder).await;
+    let repeats = setting("REPEATS").unwrap_or(REPEATS);
     let mut client = Client::connect(service.address.clone()).await.unwrap();
     let (frames, requests) = mpsc::channel(4);
     frames.send(start_frame("x")).await.unwrap();
     let mut answers = client.send_bulk_messages(ReceiverStream::new(requests)).await.unwrap().into_inner();
     tokio::spawn(async move {
         let frame = items_frame(vec![item("a", "slow-500.1"); 20_000]);
-        for _ in 0..REPEATS / 20_000 {
+        for _ in 0..repeats / 20_000 {
             frames.send(frame.clone()).await.unwrap();
         }
     });
@@ -92,7 +94,7 @@ async fn repeats_of_an_id_in_flight_take_room_and_get_a_result_each() {
             pb::send_bulk_messages_response::Frame::Accepted(_) => {}
         }
     }
-    assert_eq!((results, counts.unwrap().sent), (REPEATS, REPEATS as i64));
+    assert_eq!((results, counts.unwrap().sent), (repeats, repeats as i64));
     is_well(&service, "repeats of an id").await;
 }
 

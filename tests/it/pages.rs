@@ -102,17 +102,17 @@ async fn a_wrong_configuration_says_what_is_wrong_and_where() {
     let page = |lines: &str| format!("[[page]]\nid = \"1\"\n{lines}\n");
     let table = [
         ("", "has no [[page]]"),
-        ("[[page]]\nid = 1", "invalid type"),
-        (&page("acess_token_file = \"token\""), "unknown field `acess_token_file`"),
-        (&page(""), "page 1: needs exactly one of access_token_file and access_token_env"),
-        (&page("access_token_file = \"missing\""), "missing: "),
+        ("[[page]]\nid = 1", "line 2: expected a string"),
+        (&page("acess_token_file = \"token\""), "line 3: unknown field, expected one of `id`"),
+        (&page(""), "[[page]] number 1: needs exactly one of access_token_file and access_token_env"),
+        (&page("access_token_file = \"missing\""), "the file that access_token_file names: cannot be read"),
         (&page("access_token_file = \"empty\""), "is empty"),
-        (&page("access_token_env = \"NO_SUCH_VARIABLE\""), "NO_SUCH_VARIABLE is not set in the environment"),
+        (&page("access_token_env = \"NO_SUCH_VARIABLE\""), "access_token_env names is not set"),
         (
             &page("access_token_file = \"token\"\ngraph_version = \"25\""),
             "graph_version must look like v25.0",
         ),
-        (&page("access_token_file = \"token\"").repeat(2), "page 1 is configured twice"),
+        (&page("access_token_file = \"token\"").repeat(2), "two pages have the same id"),
         ("[[page]]\nid = \"a b\"\naccess_token_file = \"token\"", "id must be 1 to 64 letters"),
     ]
     .map(|(text, expected)| (text.to_string(), expected));

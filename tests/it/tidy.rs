@@ -101,8 +101,8 @@ fn every_foreign_language_is_spoken_in_its_own_room() {
 #[test]
 fn rooms_name_only_the_rooms_below_them() {
     let shared = ["message", "error", "limits"];
-    let below: [(&str, &[&str]); 10] = [
-        ("dispatch", &["ledger", "graph", "template", "pages", "telemetry"]),
+    let below: [(&str, &[&str]); 11] = [
+        ("dispatch", &["ledger", "graph", "template", "pages", "supervised", "telemetry"]),
         ("graph", &["pages", "telemetry"]),
         ("template", &[]),
         ("ledger", &["telemetry"]),
@@ -111,6 +111,7 @@ fn rooms_name_only_the_rooms_below_them() {
         ("callers", &["watched"]),
         ("watched", &[]),
         ("message", &[]),
+        ("supervised", &[]),
         ("sandbox", &[]),
     ];
     let rooms = [
@@ -124,6 +125,7 @@ fn rooms_name_only_the_rooms_below_them() {
         "pages",
         "sandbox",
         "server",
+        "supervised",
         "telemetry",
         "template",
         "watched",

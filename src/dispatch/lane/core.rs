@@ -207,8 +207,8 @@ impl LaneCore {
                 self.refuse_waiting(&gone, effects);
             }
             Some(page) => {
-                let is_refused = self.look_at_suspension(page, now, effects);
-                self.look_at_share(surroundings.is_ledger_ready, now, effects);
+                let is_refused = self.refuse_while_suspended(page, now, effects);
+                self.check_share(surroundings.is_ledger_ready, now, effects);
                 self.rates.advance(page, now);
                 if !is_refused {
                     self.start_calls(page, now, effects);
@@ -223,7 +223,7 @@ impl LaneCore {
     }
 
     /// A suspended page refuses what waits: true if it does. Its token is tried by and by, and a new one at once.
-    fn look_at_suspension(&mut self, page: &Arc<Page>, now: Instant, effects: &mut Effects) -> bool {
+    fn refuse_while_suspended(&mut self, page: &Arc<Page>, now: Instant, effects: &mut Effects) -> bool {
         let Standing::Suspended { error, until, token } = self.gate.standing() else { return false };
         if *token != page.token_digest() {
             tracing::info!(page.id = %self.page_id, "the page's token was replaced");
@@ -242,7 +242,7 @@ impl LaneCore {
 
     /// Without a share nothing can be sent. If that is because the ledger is away, what it would have to record need not
     /// wait for it.
-    fn look_at_share(&mut self, is_ledger_ready: bool, now: Instant, effects: &mut Effects) {
+    fn check_share(&mut self, is_ledger_ready: bool, now: Instant, effects: &mut Effects) {
         let Some(until) = self.rates.share_until().filter(|_| !self.queue.is_empty()) else { return };
         if now < until {
             effects.wake = earlier(effects.wake, Some(until));

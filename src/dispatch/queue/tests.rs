@@ -8,10 +8,19 @@ use crate::limits::BATCH_SIZE_MAX;
 use crate::message::{Media, MediaSource, Message, Options, Recipient, SenderAction};
 
 impl Queue {
-    /// Panics if a unary message waits for an item of a bulk that waits itself.
-    pub(in crate::dispatch) fn check_order(&self) {
-        let waits = |taken: &Taken| taken.is_next_unary() && taken.is_bulk_waiting && !taken.is_overtaken;
-        assert!(!self.recipients.values().any(waits), "a unary message waits for a bulk's item that waits");
+    /// Panics if a unary message waits for an item of a bulk that is not in flight.
+    pub(in crate::dispatch) fn check_order(&self, in_flight: &[RecipientHash]) {
+        let has_unary_first = |recipient: RecipientHash| {
+            let unary = self.waiting.iter().flat_map(|waiting| &waiting.unary).chain(self.delayed.values());
+            unary.filter(|first| first.source == Source::Unary).any(|first| first.recipient == recipient)
+        };
+        for (recipient, taken) in &self.recipients {
+            let waits = taken.is_next_unary() && !in_flight.contains(recipient);
+            assert!(
+                !waits || has_unary_first(*recipient),
+                "a unary message waits for a bulk's item that waits"
+            );
+        }
     }
 
     /// Panics if something is left of messages that are gone.

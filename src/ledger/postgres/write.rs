@@ -8,7 +8,7 @@ use sqlx::{Connection, Row as _};
 use super::{lease, owner, statements};
 use crate::ledger::error::Result;
 use crate::ledger::record::{Claim, ClaimNumber, Claimed, End, Key, Settlement};
-use crate::ledger::store::{Recorded, Row, Verdict, all_new, carry_out, judge, split};
+use crate::ledger::store::{Decision, Recorded, Row, all_new, carry_out, decide, split};
 use crate::ledger::transfer::Record;
 
 /// The connections of the writing task.
@@ -93,9 +93,9 @@ async fn claim(connection: &mut PgConnection, first: ClaimNumber, claims: &[Clai
         }
     }
     let keys = claims.iter().map(|claim| &claim.key).collect();
-    let verdicts = judge(claims, rows(connection, keys).await?, first);
-    let taken = reclaim(connection, first, claims, &verdicts).await?;
-    Ok(carry_out(claims, verdicts, first, |ordinal| taken.contains(&ordinal)))
+    let decisions = decide(claims, rows(connection, keys).await?, first);
+    let taken = reclaim(connection, first, claims, &decisions).await?;
+    Ok(carry_out(claims, decisions, first, |ordinal| taken.contains(&ordinal)))
 }
 
 /// The runs of claims, most of which have none: then no array of nulls is sent.
@@ -130,10 +130,10 @@ async fn reclaim(
     connection: &mut PgConnection,
     first: ClaimNumber,
     claims: &[Claim],
-    verdicts: &[Verdict],
+    decisions: &[Decision],
 ) -> Result<HashSet<usize>> {
-    let wanted = (0_i64..).zip(claims.iter().zip(verdicts)).filter_map(|(ordinal, (claim, verdict))| {
-        let Verdict::Reclaim { from, runs } = verdict else { return None };
+    let wanted = (0_i64..).zip(claims.iter().zip(decisions)).filter_map(|(ordinal, (claim, decision))| {
+        let Decision::Reclaim { from, runs } = decision else { return None };
         Some((&claim.key, ordinal, from.0, &runs[..]))
     });
     let mut wanted: Vec<_> = wanted.collect();

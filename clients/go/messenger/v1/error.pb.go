@@ -41,8 +41,10 @@ const (
 	// fields when it was refused here; `graph` is set when Graph refused it. Sending it again unchanged
 	// cannot succeed.
 	ErrorReason_ERROR_REASON_INVALID_ARGUMENT ErrorReason = 1
-	// ALREADY_EXISTS. The `request_id` (or `item_id`) was used before for a different message. Nothing was
-	// sent. Use a fresh id for a different message.
+	// ALREADY_EXISTS. The `request_id` (or `item_id`) stands for a request that was not the same. Nothing was sent by this
+	// call, and what became of the first request stays as it is: it may have been delivered. A retry must repeat its
+	// request exactly, every field of it; sending a changed one under a fresh id is sending a second message. Only
+	// another message takes another id.
 	ErrorReason_ERROR_REASON_REQUEST_ID_REUSED ErrorReason = 2
 	// ABORTED. The same id is being sent right now, by this replica or another. Nothing was sent by this
 	// call; ask again with the same id to get the outcome.
@@ -55,14 +57,16 @@ const (
 	// NOT_FOUND. No page with this id is configured, or `page_id` is empty and not exactly one page is
 	// configured. ListPages shows what is.
 	ErrorReason_ERROR_REASON_PAGE_NOT_FOUND ErrorReason = 6
-	// FAILED_PRECONDITION. Graph does not accept the page's access token (codes 190, 102). The page stays
-	// suspended until its token is replaced; its operator must act.
+	// FAILED_PRECONDITION. Graph does not accept the page's access token or app secret (codes 190, 102, 104,
+	// 2500, 100 of type GraphMethodException). The page stays suspended until they are replaced; its operator
+	// must act. Nothing was sent, and the same id may be sent after that.
 	ErrorReason_ERROR_REASON_PAGE_TOKEN_INVALID ErrorReason = 7
 	// FAILED_PRECONDITION. The page or the app lacks a permission this send needs (Graph codes 3, 10,
-	// 200 to 299).
+	// 200 to 299). Nothing was sent, and the same id may be sent after the operator has acted.
 	ErrorReason_ERROR_REASON_PAGE_PERMISSION_MISSING ErrorReason = 8
 	// FAILED_PRECONDITION. Meta has restricted the page for a policy reason (code 368, subcode 1893063).
-	// Retrying prolongs it; the page's owner must look at the Page Quality tab.
+	// Retrying prolongs it; the page's owner must look at the Page Quality tab. Nothing was sent, and the same
+	// id may be sent after that.
 	ErrorReason_ERROR_REASON_PAGE_RESTRICTED ErrorReason = 9
 	// FAILED_PRECONDITION. The recipient has not written within the window that this kind of message needs
 	// (10/2018278). Send a message with a valid tag, or a utility template.
@@ -70,7 +74,8 @@ const (
 	// FAILED_PRECONDITION. The person cannot or does not want to receive messages from this page
 	// (551, 1545041, 10/2018108). Stop sending to them.
 	ErrorReason_ERROR_REASON_RECIPIENT_UNAVAILABLE ErrorReason = 11
-	// FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300).
+	// FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300). Nothing was sent, and
+	// the same id may be sent later.
 	ErrorReason_ERROR_REASON_THREAD_CONTROLLED_ELSEWHERE ErrorReason = 12
 	// NOT_FOUND. Graph knows no such recipient for this page (100/2018001). A page-scoped id works for the
 	// page it was issued for, and no other.
@@ -81,13 +86,15 @@ const (
 	// RESOURCE_EXHAUSTED. Graph throttles the page and the message's patience ran out, or the caller is
 	// over its own limits. Nothing was sent; `retry_after` says when it may succeed.
 	ErrorReason_ERROR_REASON_RATE_LIMITED ErrorReason = 15
-	// UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe.
+	// UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe. A
+	// page has this as the reason of its state while its calls fail, or while something before Graph, such as a
+	// proxy, refuses them.
 	ErrorReason_ERROR_REASON_GRAPH_UNAVAILABLE ErrorReason = 16
 	// UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
-	// unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-	// again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+	// unreadable or named another recipient, or Graph answered with a code that it also gives for delivered
+	// messages. It is never sent again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
 	// message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
-	// what became of it.
+	// what became of it. So does what a replica that shuts down is still sending when its time is over.
 	ErrorReason_ERROR_REASON_OUTCOME_UNKNOWN ErrorReason = 17
 	// FAILED_PRECONDITION. Graph refused the message for a reason without a value of its own here; `graph`
 	// says which.
@@ -196,7 +203,8 @@ type SendError struct {
 	Reason ErrorReason `protobuf:"varint,1,opt,name=reason,proto3,enum=messenger.v1.ErrorReason" json:"reason,omitempty"`
 	// One English sentence for a developer's log. Contains no token, recipient or message text.
 	Message string `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	// True if sending the same message again, unchanged, may succeed and cannot deliver it twice.
+	// True if sending the same message again, unchanged and with the same id, may succeed by itself and cannot
+	// deliver it twice. What is on record is never retryable.
 	Retryable bool `protobuf:"varint,3,opt,name=retryable,proto3" json:"retryable,omitempty"`
 	// How long to wait before a retry, if that is known. Example: 60s.
 	RetryAfter *durationpb.Duration `protobuf:"bytes,4,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`

@@ -2245,7 +2245,8 @@ func (x *ListPagesResponse) GetPages() []*Page {
 // A configured Facebook page.
 type Page struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Id of the page; "me" for a single page that was configured without one.
+	// Id of the page. "me" for a page that was configured without one, as long as Graph has not told its id: nothing is
+	// sent for it before that. Requests may go on naming it "me". Example: "106540452240".
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// Title from the configuration.
 	Title string `protobuf:"bytes,2,opt,name=title,proto3" json:"title,omitempty"`

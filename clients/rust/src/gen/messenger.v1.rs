@@ -8,7 +8,8 @@ pub struct SendError {
     /// One English sentence for a developer's log. Contains no token, recipient or message text.
     #[prost(string, tag = "2")]
     pub message: ::prost::alloc::string::String,
-    /// True if sending the same message again, unchanged, may succeed and cannot deliver it twice.
+    /// True if sending the same message again, unchanged and with the same id, may succeed by itself and cannot
+    /// deliver it twice. What is on record is never retryable.
     #[prost(bool, tag = "3")]
     pub retryable: bool,
     /// How long to wait before a retry, if that is known. Example: 60s.
@@ -70,8 +71,10 @@ pub enum ErrorReason {
     /// fields when it was refused here; `graph` is set when Graph refused it. Sending it again unchanged
     /// cannot succeed.
     InvalidArgument = 1,
-    /// ALREADY_EXISTS. The `request_id` (or `item_id`) was used before for a different message. Nothing was
-    /// sent. Use a fresh id for a different message.
+    /// ALREADY_EXISTS. The `request_id` (or `item_id`) stands for a request that was not the same. Nothing was sent by this
+    /// call, and what became of the first request stays as it is: it may have been delivered. A retry must repeat its
+    /// request exactly, every field of it; sending a changed one under a fresh id is sending a second message. Only
+    /// another message takes another id.
     RequestIdReused = 2,
     /// ABORTED. The same id is being sent right now, by this replica or another. Nothing was sent by this
     /// call; ask again with the same id to get the outcome.
@@ -84,14 +87,16 @@ pub enum ErrorReason {
     /// NOT_FOUND. No page with this id is configured, or `page_id` is empty and not exactly one page is
     /// configured. ListPages shows what is.
     PageNotFound = 6,
-    /// FAILED_PRECONDITION. Graph does not accept the page's access token (codes 190, 102). The page stays
-    /// suspended until its token is replaced; its operator must act.
+    /// FAILED_PRECONDITION. Graph does not accept the page's access token or app secret (codes 190, 102, 104,
+    /// 2500, 100 of type GraphMethodException). The page stays suspended until they are replaced; its operator
+    /// must act. Nothing was sent, and the same id may be sent after that.
     PageTokenInvalid = 7,
     /// FAILED_PRECONDITION. The page or the app lacks a permission this send needs (Graph codes 3, 10,
-    /// 200 to 299).
+    /// 200 to 299). Nothing was sent, and the same id may be sent after the operator has acted.
     PagePermissionMissing = 8,
     /// FAILED_PRECONDITION. Meta has restricted the page for a policy reason (code 368, subcode 1893063).
-    /// Retrying prolongs it; the page's owner must look at the Page Quality tab.
+    /// Retrying prolongs it; the page's owner must look at the Page Quality tab. Nothing was sent, and the same
+    /// id may be sent after that.
     PageRestricted = 9,
     /// FAILED_PRECONDITION. The recipient has not written within the window that this kind of message needs
     /// (10/2018278). Send a message with a valid tag, or a utility template.
@@ -99,7 +104,8 @@ pub enum ErrorReason {
     /// FAILED_PRECONDITION. The person cannot or does not want to receive messages from this page
     /// (551, 1545041, 10/2018108). Stop sending to them.
     RecipientUnavailable = 11,
-    /// FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300).
+    /// FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300). Nothing was sent, and
+    /// the same id may be sent later.
     ThreadControlledElsewhere = 12,
     /// NOT_FOUND. Graph knows no such recipient for this page (100/2018001). A page-scoped id works for the
     /// page it was issued for, and no other.
@@ -110,13 +116,15 @@ pub enum ErrorReason {
     /// RESOURCE_EXHAUSTED. Graph throttles the page and the message's patience ran out, or the caller is
     /// over its own limits. Nothing was sent; `retry_after` says when it may succeed.
     RateLimited = 15,
-    /// UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe.
+    /// UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe. A
+    /// page has this as the reason of its state while its calls fail, or while something before Graph, such as a
+    /// proxy, refuses them.
     GraphUnavailable = 16,
     /// UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
-    /// unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-    /// again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+    /// unreadable or named another recipient, or Graph answered with a code that it also gives for delivered
+    /// messages. It is never sent again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
     /// message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
-    /// what became of it.
+    /// what became of it. So does what a replica that shuts down is still sending when its time is over.
     OutcomeUnknown = 17,
     /// FAILED_PRECONDITION. Graph refused the message for a reason without a value of its own here; `graph`
     /// says which.
@@ -1295,7 +1303,8 @@ pub struct ListPagesResponse {
 /// A configured Facebook page.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Page {
-    /// Id of the page; "me" for a single page that was configured without one.
+    /// Id of the page. "me" for a page that was configured without one, as long as Graph has not told its id: nothing is
+    /// sent for it before that. Requests may go on naming it "me". Example: "106540452240".
     #[prost(string, tag = "1")]
     pub id: ::prost::alloc::string::String,
     /// Title from the configuration.
@@ -1401,8 +1410,12 @@ pub mod messenger_service_client {
     /// Sends messages of Facebook pages to people on Messenger.
     ///
     /// A call that fails ends with a gRPC status whose details hold google.rpc.ErrorInfo (and BadRequest,
-    /// RetryInfo where they apply) and a SendError. UNAVAILABLE always means that nothing was sent, so a client
-    /// may retry it by itself.
+    /// RetryInfo where they apply) and a SendError. UNAVAILABLE with a SendError means that nothing was sent, so a
+    /// client may retry it by itself. A status without a SendError was not made by this service but by a library or a
+    /// proxy, for example because a connection broke: the message may have been sent, and only a `request_id` (in a bulk
+    /// the `bulk_id` and `item_id`) makes a retry safe.
+    ///
+    /// A unary request, the start of a bulk, and each of its items have 1 MiB at most.
     #[derive(Debug, Clone)]
     pub struct MessengerServiceClient<T> {
         inner: tonic::client::Grpc<T>,
@@ -1598,21 +1611,27 @@ pub mod messenger_service_client {
         ///
         /// The protocol:
         ///
-        /// 1. The client MUST send `start` first, once. The server answers `accepted`, or ends the stream:
+        /// 1. The client MUST send `start` first, once, within 10 seconds. The server answers `accepted`, or ends the stream:
         ///    INVALID_ARGUMENT if the start breaks a rule, NOT_FOUND if the page is not configured.
         /// 2. The client then MAY send any number of `items` frames, and SHOULD put many items into each: some
-        ///    hundred, up to 1 MiB. It MUST read results while it writes, and SHOULD NOT have more than
-        ///    `accepted.max_in_flight` items without a result; the server does not read further items beyond that.
+        ///    hundred, up to 1 MiB; a frame MUST NOT have more than 50,000 items or 4 MiB. It MUST read results while it writes, and SHOULD NOT have more than
+        ///    `accepted.max_in_flight` items without a result; the server does not read further items beyond that. Items
+        ///    that repeat an `item_id` count too, and one whose message has many KiB counts as several.
         /// 3. Every item that the server read gets exactly one result, in any order, in groups as they come.
-        ///    Items that carry the same `item_id` in one stream are sent once, and each of them gets the result.
+        ///    Items that carry the same `item_id` in one stream are sent once, and each of them gets the result; one that is
+        ///    not the same item otherwise is rejected with REQUEST_ID_REUSED. A result carries the id as it was sent, cut to
+        ///    128 characters if it is longer.
         /// 4. A bad item is a result with ITEM_STATE_REJECTED; the stream goes on. Only a broken protocol ends it:
         ///    items before the start, a second start, a frame that is neither.
-        /// 5. Two items for one recipient are sent in the order of the stream.
+        /// 5. Two items for one recipient are sent in the order of the stream. The order does not hold over an item that
+        ///    ends with REQUEST_IN_PROGRESS, because another stream or replica is sending it at that time, nor between streams
+        ///    and unary calls, nor between replicas: who needs an order there waits for the result of the first message.
         /// 6. When the client half-closes, the server finishes all items, sends `summary`, and ends with OK. When
         ///    the client cancels, the server starts nothing new; what was started is finished and recorded.
         /// 7. The stream may end with UNAVAILABLE at any time: a deploy, the network. The client SHOULD open it
         ///    again with the same `bulk_id` and resend the items that have no result. Outcomes on record come back
-        ///    with `receipt.replayed`, and nothing is sent twice. There is no cursor.
+        ///    with `receipt.replayed`, and nothing is sent twice. There is no cursor. A replica that shuts down gives every
+        ///    item that it read a result first; what it is still sending when its time is over ends ITEM_STATE_UNKNOWN.
         pub async fn send_bulk_messages(
             &mut self,
             request: impl tonic::IntoStreamingRequest<

@@ -16,7 +16,8 @@ impl LaneCore {
         assert_eq!(self.queue.len(), waiting, "messages that wait");
         let picked: usize = self.calls.iter().map(|call| call.ended.messages).sum();
         assert_eq!(picked, in_flight, "messages in flight");
-        self.queue.check_order();
+        let recipients: Vec<_> = self.calls.iter().flat_map(|call| &call.recipients).copied().collect();
+        self.queue.check_order(&recipients);
         if self.queue.is_empty() {
             return;
         }

@@ -39,8 +39,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     cannot succeed.
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 2
-    """ALREADY_EXISTS. The `request_id` (or `item_id`) was used before for a different message. Nothing was
-    sent. Use a fresh id for a different message.
+    """ALREADY_EXISTS. The `request_id` (or `item_id`) stands for a request that was not the same. Nothing was sent by this
+    call, and what became of the first request stays as it is: it may have been delivered. A retry must repeat its
+    request exactly, every field of it; sending a changed one under a fresh id is sending a second message. Only
+    another message takes another id.
     """
     ERROR_REASON_REQUEST_IN_PROGRESS: _ErrorReason.ValueType  # 3
     """ABORTED. The same id is being sent right now, by this replica or another. Nothing was sent by this
@@ -57,16 +59,18 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     configured. ListPages shows what is.
     """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 7
-    """FAILED_PRECONDITION. Graph does not accept the page's access token (codes 190, 102). The page stays
-    suspended until its token is replaced; its operator must act.
+    """FAILED_PRECONDITION. Graph does not accept the page's access token or app secret (codes 190, 102, 104,
+    2500, 100 of type GraphMethodException). The page stays suspended until they are replaced; its operator
+    must act. Nothing was sent, and the same id may be sent after that.
     """
     ERROR_REASON_PAGE_PERMISSION_MISSING: _ErrorReason.ValueType  # 8
     """FAILED_PRECONDITION. The page or the app lacks a permission this send needs (Graph codes 3, 10,
-    200 to 299).
+    200 to 299). Nothing was sent, and the same id may be sent after the operator has acted.
     """
     ERROR_REASON_PAGE_RESTRICTED: _ErrorReason.ValueType  # 9
     """FAILED_PRECONDITION. Meta has restricted the page for a policy reason (code 368, subcode 1893063).
-    Retrying prolongs it; the page's owner must look at the Page Quality tab.
+    Retrying prolongs it; the page's owner must look at the Page Quality tab. Nothing was sent, and the same
+    id may be sent after that.
     """
     ERROR_REASON_OUTSIDE_WINDOW: _ErrorReason.ValueType  # 10
     """FAILED_PRECONDITION. The recipient has not written within the window that this kind of message needs
@@ -77,7 +81,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     (551, 1545041, 10/2018108). Stop sending to them.
     """
     ERROR_REASON_THREAD_CONTROLLED_ELSEWHERE: _ErrorReason.ValueType  # 12
-    """FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300)."""
+    """FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300). Nothing was sent, and
+    the same id may be sent later.
+    """
     ERROR_REASON_RECIPIENT_NOT_FOUND: _ErrorReason.ValueType  # 13
     """NOT_FOUND. Graph knows no such recipient for this page (100/2018001). A page-scoped id works for the
     page it was issued for, and no other.
@@ -91,13 +97,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     over its own limits. Nothing was sent; `retry_after` says when it may succeed.
     """
     ERROR_REASON_GRAPH_UNAVAILABLE: _ErrorReason.ValueType  # 16
-    """UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe."""
+    """UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe. A
+    page has this as the reason of its state while its calls fail, or while something before Graph, such as a
+    proxy, refuses them.
+    """
     ERROR_REASON_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 17
     """UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
-    unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-    again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+    unreadable or named another recipient, or Graph answered with a code that it also gives for delivered
+    messages. It is never sent again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
     message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
-    what became of it.
+    what became of it. So does what a replica that shuts down is still sending when its time is over.
     """
     ERROR_REASON_GRAPH_REJECTED: _ErrorReason.ValueType  # 18
     """FAILED_PRECONDITION. Graph refused the message for a reason without a value of its own here; `graph`
@@ -133,8 +142,10 @@ fields when it was refused here; `graph` is set when Graph refused it. Sending i
 cannot succeed.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 2
-"""ALREADY_EXISTS. The `request_id` (or `item_id`) was used before for a different message. Nothing was
-sent. Use a fresh id for a different message.
+"""ALREADY_EXISTS. The `request_id` (or `item_id`) stands for a request that was not the same. Nothing was sent by this
+call, and what became of the first request stays as it is: it may have been delivered. A retry must repeat its
+request exactly, every field of it; sending a changed one under a fresh id is sending a second message. Only
+another message takes another id.
 """
 ERROR_REASON_REQUEST_IN_PROGRESS: ErrorReason.ValueType  # 3
 """ABORTED. The same id is being sent right now, by this replica or another. Nothing was sent by this
@@ -151,16 +162,18 @@ ERROR_REASON_PAGE_NOT_FOUND: ErrorReason.ValueType  # 6
 configured. ListPages shows what is.
 """
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 7
-"""FAILED_PRECONDITION. Graph does not accept the page's access token (codes 190, 102). The page stays
-suspended until its token is replaced; its operator must act.
+"""FAILED_PRECONDITION. Graph does not accept the page's access token or app secret (codes 190, 102, 104,
+2500, 100 of type GraphMethodException). The page stays suspended until they are replaced; its operator
+must act. Nothing was sent, and the same id may be sent after that.
 """
 ERROR_REASON_PAGE_PERMISSION_MISSING: ErrorReason.ValueType  # 8
 """FAILED_PRECONDITION. The page or the app lacks a permission this send needs (Graph codes 3, 10,
-200 to 299).
+200 to 299). Nothing was sent, and the same id may be sent after the operator has acted.
 """
 ERROR_REASON_PAGE_RESTRICTED: ErrorReason.ValueType  # 9
 """FAILED_PRECONDITION. Meta has restricted the page for a policy reason (code 368, subcode 1893063).
-Retrying prolongs it; the page's owner must look at the Page Quality tab.
+Retrying prolongs it; the page's owner must look at the Page Quality tab. Nothing was sent, and the same
+id may be sent after that.
 """
 ERROR_REASON_OUTSIDE_WINDOW: ErrorReason.ValueType  # 10
 """FAILED_PRECONDITION. The recipient has not written within the window that this kind of message needs
@@ -171,7 +184,9 @@ ERROR_REASON_RECIPIENT_UNAVAILABLE: ErrorReason.ValueType  # 11
 (551, 1545041, 10/2018108). Stop sending to them.
 """
 ERROR_REASON_THREAD_CONTROLLED_ELSEWHERE: ErrorReason.ValueType  # 12
-"""FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300)."""
+"""FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300). Nothing was sent, and
+the same id may be sent later.
+"""
 ERROR_REASON_RECIPIENT_NOT_FOUND: ErrorReason.ValueType  # 13
 """NOT_FOUND. Graph knows no such recipient for this page (100/2018001). A page-scoped id works for the
 page it was issued for, and no other.
@@ -185,13 +200,16 @@ ERROR_REASON_RATE_LIMITED: ErrorReason.ValueType  # 15
 over its own limits. Nothing was sent; `retry_after` says when it may succeed.
 """
 ERROR_REASON_GRAPH_UNAVAILABLE: ErrorReason.ValueType  # 16
-"""UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe."""
+"""UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe. A
+page has this as the reason of its state while its calls fail, or while something before Graph, such as a
+proxy, refuses them.
+"""
 ERROR_REASON_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 17
 """UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
-unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+unreadable or named another recipient, or Graph answered with a code that it also gives for delivered
+messages. It is never sent again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
 message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
-what became of it.
+what became of it. So does what a replica that shuts down is still sending when its time is over.
 """
 ERROR_REASON_GRAPH_REJECTED: ErrorReason.ValueType  # 18
 """FAILED_PRECONDITION. Graph refused the message for a reason without a value of its own here; `graph`
@@ -230,7 +248,9 @@ class SendError(_message.Message):
     message: _builtins.str
     """One English sentence for a developer's log. Contains no token, recipient or message text."""
     retryable: _builtins.bool
-    """True if sending the same message again, unchanged, may succeed and cannot deliver it twice."""
+    """True if sending the same message again, unchanged and with the same id, may succeed by itself and cannot
+    deliver it twice. What is on record is never retryable.
+    """
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """How long to wait before a retry, if that is known. Example: 60s."""

@@ -1096,7 +1096,9 @@ class Page(_message.Message):
     CURRENT_RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
     CURRENT_MEDIA_RATE_PER_SECOND_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Id of the page; "me" for a single page that was configured without one."""
+    """Id of the page. "me" for a page that was configured without one, as long as Graph has not told its id: nothing is
+    sent for it before that. Requests may go on naming it "me". Example: "106540452240".
+    """
     title: _builtins.str
     """Title from the configuration."""
     notes: _builtins.str

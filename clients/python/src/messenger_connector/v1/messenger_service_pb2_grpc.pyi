@@ -30,8 +30,12 @@ class MessengerServiceStub:
     """Sends messages of Facebook pages to people on Messenger.
 
     A call that fails ends with a gRPC status whose details hold google.rpc.ErrorInfo (and BadRequest,
-    RetryInfo where they apply) and a SendError. UNAVAILABLE always means that nothing was sent, so a client
-    may retry it by itself.
+    RetryInfo where they apply) and a SendError. UNAVAILABLE with a SendError means that nothing was sent, so a
+    client may retry it by itself. A status without a SendError was not made by this service but by a library or a
+    proxy, for example because a connection broke: the message may have been sent, and only a `request_id` (in a bulk
+    the `bulk_id` and `item_id`) makes a retry safe.
+
+    A unary request, the start of a bulk, and each of its items have 1 MiB at most.
     """
 
     @_typing.overload
@@ -51,21 +55,27 @@ class MessengerServiceStub:
 
     The protocol:
 
-    1. The client MUST send `start` first, once. The server answers `accepted`, or ends the stream:
+    1. The client MUST send `start` first, once, within 10 seconds. The server answers `accepted`, or ends the stream:
        INVALID_ARGUMENT if the start breaks a rule, NOT_FOUND if the page is not configured.
     2. The client then MAY send any number of `items` frames, and SHOULD put many items into each: some
-       hundred, up to 1 MiB. It MUST read results while it writes, and SHOULD NOT have more than
-       `accepted.max_in_flight` items without a result; the server does not read further items beyond that.
+       hundred, up to 1 MiB; a frame MUST NOT have more than 50,000 items or 4 MiB. It MUST read results while it writes, and SHOULD NOT have more than
+       `accepted.max_in_flight` items without a result; the server does not read further items beyond that. Items
+       that repeat an `item_id` count too, and one whose message has many KiB counts as several.
     3. Every item that the server read gets exactly one result, in any order, in groups as they come.
-       Items that carry the same `item_id` in one stream are sent once, and each of them gets the result.
+       Items that carry the same `item_id` in one stream are sent once, and each of them gets the result; one that is
+       not the same item otherwise is rejected with REQUEST_ID_REUSED. A result carries the id as it was sent, cut to
+       128 characters if it is longer.
     4. A bad item is a result with ITEM_STATE_REJECTED; the stream goes on. Only a broken protocol ends it:
        items before the start, a second start, a frame that is neither.
-    5. Two items for one recipient are sent in the order of the stream.
+    5. Two items for one recipient are sent in the order of the stream. The order does not hold over an item that
+       ends with REQUEST_IN_PROGRESS, because another stream or replica is sending it at that time, nor between streams
+       and unary calls, nor between replicas: who needs an order there waits for the result of the first message.
     6. When the client half-closes, the server finishes all items, sends `summary`, and ends with OK. When
        the client cancels, the server starts nothing new; what was started is finished and recorded.
     7. The stream may end with UNAVAILABLE at any time: a deploy, the network. The client SHOULD open it
        again with the same `bulk_id` and resend the items that have no result. Outcomes on record come back
-       with `receipt.replayed`, and nothing is sent twice. There is no cursor.
+       with `receipt.replayed`, and nothing is sent twice. There is no cursor. A replica that shuts down gives every
+       item that it read a result first; what it is still sending when its time is over ends ITEM_STATE_UNKNOWN.
     """
     GetBulk: _grpc.UnaryUnaryMultiCallable[_messenger_service_pb2.GetBulkRequest, _messenger_service_pb2.Bulk]
     """Counts of one bulk, by state.
@@ -82,8 +92,12 @@ class MessengerServiceAsyncStub(MessengerServiceStub):
     """Sends messages of Facebook pages to people on Messenger.
 
     A call that fails ends with a gRPC status whose details hold google.rpc.ErrorInfo (and BadRequest,
-    RetryInfo where they apply) and a SendError. UNAVAILABLE always means that nothing was sent, so a client
-    may retry it by itself.
+    RetryInfo where they apply) and a SendError. UNAVAILABLE with a SendError means that nothing was sent, so a
+    client may retry it by itself. A status without a SendError was not made by this service but by a library or a
+    proxy, for example because a connection broke: the message may have been sent, and only a `request_id` (in a bulk
+    the `bulk_id` and `item_id`) makes a retry safe.
+
+    A unary request, the start of a bulk, and each of its items have 1 MiB at most.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -100,21 +114,27 @@ class MessengerServiceAsyncStub(MessengerServiceStub):
 
     The protocol:
 
-    1. The client MUST send `start` first, once. The server answers `accepted`, or ends the stream:
+    1. The client MUST send `start` first, once, within 10 seconds. The server answers `accepted`, or ends the stream:
        INVALID_ARGUMENT if the start breaks a rule, NOT_FOUND if the page is not configured.
     2. The client then MAY send any number of `items` frames, and SHOULD put many items into each: some
-       hundred, up to 1 MiB. It MUST read results while it writes, and SHOULD NOT have more than
-       `accepted.max_in_flight` items without a result; the server does not read further items beyond that.
+       hundred, up to 1 MiB; a frame MUST NOT have more than 50,000 items or 4 MiB. It MUST read results while it writes, and SHOULD NOT have more than
+       `accepted.max_in_flight` items without a result; the server does not read further items beyond that. Items
+       that repeat an `item_id` count too, and one whose message has many KiB counts as several.
     3. Every item that the server read gets exactly one result, in any order, in groups as they come.
-       Items that carry the same `item_id` in one stream are sent once, and each of them gets the result.
+       Items that carry the same `item_id` in one stream are sent once, and each of them gets the result; one that is
+       not the same item otherwise is rejected with REQUEST_ID_REUSED. A result carries the id as it was sent, cut to
+       128 characters if it is longer.
     4. A bad item is a result with ITEM_STATE_REJECTED; the stream goes on. Only a broken protocol ends it:
        items before the start, a second start, a frame that is neither.
-    5. Two items for one recipient are sent in the order of the stream.
+    5. Two items for one recipient are sent in the order of the stream. The order does not hold over an item that
+       ends with REQUEST_IN_PROGRESS, because another stream or replica is sending it at that time, nor between streams
+       and unary calls, nor between replicas: who needs an order there waits for the result of the first message.
     6. When the client half-closes, the server finishes all items, sends `summary`, and ends with OK. When
        the client cancels, the server starts nothing new; what was started is finished and recorded.
     7. The stream may end with UNAVAILABLE at any time: a deploy, the network. The client SHOULD open it
        again with the same `bulk_id` and resend the items that have no result. Outcomes on record come back
-       with `receipt.replayed`, and nothing is sent twice. There is no cursor.
+       with `receipt.replayed`, and nothing is sent twice. There is no cursor. A replica that shuts down gives every
+       item that it read a result first; what it is still sending when its time is over ends ITEM_STATE_UNKNOWN.
     """
     GetBulk: _aio.UnaryUnaryMultiCallable[_messenger_service_pb2.GetBulkRequest, _messenger_service_pb2.Bulk]  # type: ignore[assignment]
     """Counts of one bulk, by state.
@@ -130,8 +150,12 @@ class MessengerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Sends messages of Facebook pages to people on Messenger.
 
     A call that fails ends with a gRPC status whose details hold google.rpc.ErrorInfo (and BadRequest,
-    RetryInfo where they apply) and a SendError. UNAVAILABLE always means that nothing was sent, so a client
-    may retry it by itself.
+    RetryInfo where they apply) and a SendError. UNAVAILABLE with a SendError means that nothing was sent, so a
+    client may retry it by itself. A status without a SendError was not made by this service but by a library or a
+    proxy, for example because a connection broke: the message may have been sent, and only a `request_id` (in a bulk
+    the `bulk_id` and `item_id`) makes a retry safe.
+
+    A unary request, the start of a bulk, and each of its items have 1 MiB at most.
     """
 
     @_abc_1.abstractmethod
@@ -176,21 +200,27 @@ class MessengerServiceServicer(metaclass=_abc_1.ABCMeta):
 
         The protocol:
 
-        1. The client MUST send `start` first, once. The server answers `accepted`, or ends the stream:
+        1. The client MUST send `start` first, once, within 10 seconds. The server answers `accepted`, or ends the stream:
            INVALID_ARGUMENT if the start breaks a rule, NOT_FOUND if the page is not configured.
         2. The client then MAY send any number of `items` frames, and SHOULD put many items into each: some
-           hundred, up to 1 MiB. It MUST read results while it writes, and SHOULD NOT have more than
-           `accepted.max_in_flight` items without a result; the server does not read further items beyond that.
+           hundred, up to 1 MiB; a frame MUST NOT have more than 50,000 items or 4 MiB. It MUST read results while it writes, and SHOULD NOT have more than
+           `accepted.max_in_flight` items without a result; the server does not read further items beyond that. Items
+           that repeat an `item_id` count too, and one whose message has many KiB counts as several.
         3. Every item that the server read gets exactly one result, in any order, in groups as they come.
-           Items that carry the same `item_id` in one stream are sent once, and each of them gets the result.
+           Items that carry the same `item_id` in one stream are sent once, and each of them gets the result; one that is
+           not the same item otherwise is rejected with REQUEST_ID_REUSED. A result carries the id as it was sent, cut to
+           128 characters if it is longer.
         4. A bad item is a result with ITEM_STATE_REJECTED; the stream goes on. Only a broken protocol ends it:
            items before the start, a second start, a frame that is neither.
-        5. Two items for one recipient are sent in the order of the stream.
+        5. Two items for one recipient are sent in the order of the stream. The order does not hold over an item that
+           ends with REQUEST_IN_PROGRESS, because another stream or replica is sending it at that time, nor between streams
+           and unary calls, nor between replicas: who needs an order there waits for the result of the first message.
         6. When the client half-closes, the server finishes all items, sends `summary`, and ends with OK. When
            the client cancels, the server starts nothing new; what was started is finished and recorded.
         7. The stream may end with UNAVAILABLE at any time: a deploy, the network. The client SHOULD open it
            again with the same `bulk_id` and resend the items that have no result. Outcomes on record come back
-           with `receipt.replayed`, and nothing is sent twice. There is no cursor.
+           with `receipt.replayed`, and nothing is sent twice. There is no cursor. A replica that shuts down gives every
+           item that it read a result first; what it is still sending when its time is over ends ITEM_STATE_UNKNOWN.
         """
 
     @_abc_1.abstractmethod

@@ -41,7 +41,8 @@ export type SendError = Message<"messenger.v1.SendError"> & {
   message: string;
 
   /**
-   * True if sending the same message again, unchanged, may succeed and cannot deliver it twice.
+   * True if sending the same message again, unchanged and with the same id, may succeed by itself and cannot
+   * deliver it twice. What is on record is never retryable.
    *
    * @generated from field: bool retryable = 3;
    */
@@ -194,8 +195,10 @@ export enum ErrorReason {
   INVALID_ARGUMENT = 1,
 
   /**
-   * ALREADY_EXISTS. The `request_id` (or `item_id`) was used before for a different message. Nothing was
-   * sent. Use a fresh id for a different message.
+   * ALREADY_EXISTS. The `request_id` (or `item_id`) stands for a request that was not the same. Nothing was sent by this
+   * call, and what became of the first request stays as it is: it may have been delivered. A retry must repeat its
+   * request exactly, every field of it; sending a changed one under a fresh id is sending a second message. Only
+   * another message takes another id.
    *
    * @generated from enum value: ERROR_REASON_REQUEST_ID_REUSED = 2;
    */
@@ -233,8 +236,9 @@ export enum ErrorReason {
   PAGE_NOT_FOUND = 6,
 
   /**
-   * FAILED_PRECONDITION. Graph does not accept the page's access token (codes 190, 102). The page stays
-   * suspended until its token is replaced; its operator must act.
+   * FAILED_PRECONDITION. Graph does not accept the page's access token or app secret (codes 190, 102, 104,
+   * 2500, 100 of type GraphMethodException). The page stays suspended until they are replaced; its operator
+   * must act. Nothing was sent, and the same id may be sent after that.
    *
    * @generated from enum value: ERROR_REASON_PAGE_TOKEN_INVALID = 7;
    */
@@ -242,7 +246,7 @@ export enum ErrorReason {
 
   /**
    * FAILED_PRECONDITION. The page or the app lacks a permission this send needs (Graph codes 3, 10,
-   * 200 to 299).
+   * 200 to 299). Nothing was sent, and the same id may be sent after the operator has acted.
    *
    * @generated from enum value: ERROR_REASON_PAGE_PERMISSION_MISSING = 8;
    */
@@ -250,7 +254,8 @@ export enum ErrorReason {
 
   /**
    * FAILED_PRECONDITION. Meta has restricted the page for a policy reason (code 368, subcode 1893063).
-   * Retrying prolongs it; the page's owner must look at the Page Quality tab.
+   * Retrying prolongs it; the page's owner must look at the Page Quality tab. Nothing was sent, and the same
+   * id may be sent after that.
    *
    * @generated from enum value: ERROR_REASON_PAGE_RESTRICTED = 9;
    */
@@ -273,7 +278,8 @@ export enum ErrorReason {
   RECIPIENT_UNAVAILABLE = 11,
 
   /**
-   * FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300).
+   * FAILED_PRECONDITION. Another app controls the conversation at the moment (2018300). Nothing was sent, and
+   * the same id may be sent later.
    *
    * @generated from enum value: ERROR_REASON_THREAD_CONTROLLED_ELSEWHERE = 12;
    */
@@ -304,7 +310,9 @@ export enum ErrorReason {
   RATE_LIMITED = 15,
 
   /**
-   * UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe.
+   * UNAVAILABLE. Graph was never reached, or said that it did not act. Nothing was sent; retrying is safe. A
+   * page has this as the reason of its state while its calls fail, or while something before Graph, such as a
+   * proxy, refuses them.
    *
    * @generated from enum value: ERROR_REASON_GRAPH_UNAVAILABLE = 16;
    */
@@ -312,10 +320,10 @@ export enum ErrorReason {
 
   /**
    * UNKNOWN. The message may have been delivered: the call broke after it was written, the answer was
-   * unreadable, or Graph answered with a code that it also gives for delivered messages. It is never sent
-   * again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
+   * unreadable or named another recipient, or Graph answered with a code that it also gives for delivered
+   * messages. It is never sent again by itself. Retry only if a double delivery is acceptable. A call whose deadline passes while its
    * message is being sent ends with this reason too, and DEADLINE_EXCEEDED: the same `request_id` tells later
-   * what became of it.
+   * what became of it. So does what a replica that shuts down is still sending when its time is over.
    *
    * @generated from enum value: ERROR_REASON_OUTCOME_UNKNOWN = 17;
    */
