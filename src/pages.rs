@@ -31,6 +31,8 @@ pub struct Page {
     pub id: String,
     /// It was configured as [`PAGE_ID_ME`].
     pub is_me: bool,
+    /// It was, and Graph has not told its real id yet.
+    pub is_nameless: bool,
     /// For people.
     pub title: String,
     /// For people.
@@ -160,12 +162,13 @@ impl Pages {
 
     /// The page whose real id is not known, if there is one: nothing may be sent for it before [`Self::learn`].
     pub fn nameless(&self) -> Option<Arc<Page>> {
-        self.get(PAGE_ID_ME).filter(|page| page.id == PAGE_ID_ME)
+        self.get(PAGE_ID_ME).filter(|page| page.is_nameless)
     }
 
     /// This is the real id of a page that had none.
     pub fn learn(&self, nameless: &Arc<Page>, id: &str) {
-        let known = Arc::new(Page { id: id.to_owned(), ..nameless.as_ref().clone() });
+        let known = Page { id: id.to_owned(), is_nameless: false, ..nameless.as_ref().clone() };
+        let known = Arc::new(known);
         *self.me() = Me { known: Some((nameless.clone(), known)), error: None };
     }
 
@@ -192,7 +195,8 @@ impl Pages {
             Some((of, known)) if Arc::ptr_eq(of, configured) => known.clone(),
             Some((of, known)) if of.token_digest() == configured.token_digest() => {
                 // Something else of it was changed.
-                let known = Arc::new(Page { id: known.id.clone(), ..configured.as_ref().clone() });
+                let id = known.id.clone();
+                let known = Arc::new(Page { id, is_nameless: false, ..configured.as_ref().clone() });
                 me.known = Some((configured.clone(), known.clone()));
                 known
             }
@@ -225,6 +229,7 @@ impl Page {
         let page = Self {
             id: id.to_owned(),
             is_me: id == PAGE_ID_ME,
+            is_nameless: id == PAGE_ID_ME,
             title: String::new(),
             notes: String::new(),
             access_token: checked_secret(access_token.expose_secret()).context("PAGE_ACCESS_TOKEN")?,
@@ -258,6 +263,7 @@ impl Page {
         };
         let page = Self {
             is_me: entry.id == PAGE_ID_ME,
+            is_nameless: entry.id == PAGE_ID_ME,
             id: entry.id,
             title: entry.title,
             notes: entry.notes,

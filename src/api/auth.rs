@@ -144,7 +144,7 @@ impl Principal {
     /// [`Reason::PageNotFound`]; why its real id is not known, if it is not.
     pub(super) fn page(&self, pages: &Pages, page_id: &str) -> Result<Arc<Page>, SendError> {
         let page = self.any_page(pages, page_id)?;
-        if page.id == PAGE_ID_ME { Err(pages.nameless_error()) } else { Ok(page) }
+        if page.is_nameless { Err(pages.nameless_error()) } else { Ok(page) }
     }
 
     fn any_page(&self, pages: &Pages, page_id: &str) -> Result<Arc<Page>, SendError> {

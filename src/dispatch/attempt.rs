@@ -262,3 +262,6 @@ fn outcome(verdict: Verdict, attempts: u32) -> Outcome {
         Verdict::Refused(refusal) => Outcome::refused(refusal.error),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -157,5 +157,8 @@ mod tests {
         budget.earn(SENDS_PER_RETRY as usize);
         assert!(matches!(decide(&transient, &budget, 1.0), Retry::At(_)), "sends pay for retries");
         assert_eq!(decide(&transient, &budget, 1.0), Retry::No);
+        budget.earn(usize::MAX);
+        let tries = (0..1000).filter(|_| decide(&transient, &budget, 1.0) != Retry::No).count();
+        assert_eq!(tries, RETRIES_SPARE as usize, "no more than that is saved up");
     }
 }

@@ -24,6 +24,9 @@ fn the_page_me_is_known_by_its_real_id_as_long_as_its_token_is_the_same() {
     pages.loaded.replace(Arc::new(Loaded::new(vec![renamed]).unwrap()));
     let page = pages.get("7").unwrap();
     assert_eq!((page.id.as_str(), page.title.as_str()), ("7", "Shop"));
+    // A stand-in for Graph may know the page by no other name.
+    pages.learn(&nameless, PAGE_ID_ME);
+    assert!(pages.nameless().is_none());
     pages.loaded.replace(rotated(&nameless));
     assert_eq!(ids(&pages), [Some("me".to_owned()), None, None]);
     assert!(pages.nameless().is_some());

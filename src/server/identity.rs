@@ -31,7 +31,10 @@ impl Identity {
                 let is_away = refusal.error.reason == Reason::GraphUnavailable;
                 let why = refusal.error.to_string();
                 if self.pages.note_nameless(refusal.error) {
-                    tracing::warn!(error = why, "graph does not tell the id of the page: nothing is sent for it yet");
+                    tracing::warn!(
+                        error = why,
+                        "graph does not tell the id of the page: nothing is sent for it yet"
+                    );
                 }
                 return if is_away { PAGE_ID_RETRY_INTERVAL } else { PROBE_FIRST };
             }

@@ -28,6 +28,8 @@ pub(super) struct UnaryCaller {
     tries: u32,
     /// Counts calls, so that only the answer to the last one counts.
     calls: u64,
+    /// When the last one began.
+    called: Duration,
 }
 
 /// A unary call at its service.
@@ -39,7 +41,7 @@ pub(super) struct UnaryCall {
 
 impl UnaryCaller {
     pub(super) fn new(number: usize, plan: UnaryPlan) -> Self {
-        Self { plan, number, results: Vec::new(), tries: 0, calls: 0 }
+        Self { plan, number, results: Vec::new(), tries: 0, calls: 0, called: Duration::ZERO }
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -58,6 +60,7 @@ impl World {
             return;
         }
         caller.calls += 1;
+        caller.called = self.now;
         let call = caller.calls;
         // The library gives a call up at its deadline; the caller then asks again with the same id.
         let timeout = caller.plan.timeout;
@@ -133,6 +136,12 @@ impl World {
         let caller = &mut self.unary_callers[number];
         if caller.calls != call || caller.is_done() {
             return;
+        }
+        if let Some(Outcome::NotSent(error)) = &outcome
+            && error.reason == Reason::Expired
+        {
+            let waited = self.now - caller.called;
+            assert!(waited > caller.plan.timeout / 2, "a message expired after {waited:?}");
         }
         // An answer after this is nobody's.
         caller.calls += 1;
