@@ -1,6 +1,7 @@
 //! The calls of the contract. Each is: convert, queue, await the outcome, answer.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::ReceiverStream;
@@ -18,7 +19,7 @@ use super::raw::Raw;
 use super::unary::{Made, UnaryRequest};
 use super::{bulk, record, status, wire};
 use crate::dispatch::{self, Queued, Reply, Source};
-use crate::error::{Outcome, SendError};
+use crate::error::{Outcome, Reason, SendError};
 use crate::graph::request;
 use crate::ledger::Claim;
 use crate::limits::LIGHT_REQUEST_BYTES_MAX;
@@ -109,6 +110,12 @@ impl MessengerService {
         claim: Option<Claim>,
         deadline: Deadline,
     ) -> Outcome {
+        if deadline.of_waiting() <= Instant::now() {
+            return Outcome::not_sent(
+                Reason::Expired,
+                "the call's time was up before its message could be sent",
+            );
+        }
         // What is on record need not wait for the page.
         if let Some(claim) = claim.as_ref().filter(|_| self.0.dispatcher.holds_back(&page.id))
             && let Some(outcome) = self.recorded(claim, &message).await
