@@ -130,3 +130,59 @@ impl Rates {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn page(rate_per_second: u32) -> Page {
+        Page { rate_per_second, media_rate_per_second: 10, ..Page::sample("1") }
+    }
+
+    #[test]
+    fn a_page_slows_down_as_its_budget_fills_up_and_forgets_that_by_and_by() {
+        let now = Instant::now();
+        let table = [(0.0, 300.0), (80.0, 300.0), (90.0, 150.0), (95.0, 75.0), (99.0, 30.0), (150.0, 30.0)];
+        for (percent, expected) in table {
+            let mut rates = Rates::new(Share::Whole, now);
+            rates.note_usage(percent, now);
+            rates.advance(&page(300), now);
+            assert_eq!(rates.current()[1].map(f64::round), Some(expected), "{percent} %");
+            rates.advance(&page(300), now + USAGE_MEMORY);
+            assert_eq!(rates.current(), [Some(10.0), Some(300.0)]);
+        }
+    }
+
+    #[test]
+    fn a_page_without_a_limit_slows_down_from_metas() {
+        let now = Instant::now();
+        let mut rates = Rates::new(Share::Whole, now);
+        rates.advance(&page(0), now);
+        assert_eq!(rates.current(), [Some(10.0), None]);
+        rates.note_usage(90.0, now);
+        rates.advance(&page(0), now);
+        assert_eq!(rates.current(), [Some(5.0), Some(150.0)]);
+    }
+
+    #[test]
+    fn a_share_is_the_most_that_may_be_used_and_nothing_once_it_has_lapsed() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut rates = Rates::new(Share::Part { rates: [None; 2], until: now }, now);
+        rates.advance(&page(300), now);
+        assert!(rates.lacks_share(RateKind::Other) && rates.lacks_share(RateKind::Media));
+        rates.set_share(Share::Part { rates: [None, Some(40.0)], until: now + second });
+        rates.advance(&page(300), now);
+        assert!(!rates.lacks_share(RateKind::Other) && rates.lacks_share(RateKind::Media));
+        assert_eq!((rates.current(), rates.share_until()), ([Some(0.0), Some(40.0)], Some(now + second)));
+        let demands = rates.demands(&page(300), [false, true], now);
+        let demands = demands.map(|demand| demand.map(|demand| (demand.rate, demand.wanted, demand.in_use)));
+        assert_eq!(demands, [Some((10.0, 2.0, 0.0)), Some((300.0, 300.0, 40.0))]);
+        rates.advance(&page(300), now + second);
+        assert_eq!(rates.current(), [Some(0.0), Some(0.0)]);
+        let mut whole = Rates::new(Share::Whole, now);
+        whole.advance(&page(300), now);
+        assert_eq!((whole.share_until(), whole.lacks_share(RateKind::Other)), (None, false));
+    }
+}
