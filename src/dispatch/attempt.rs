@@ -188,6 +188,19 @@ fn is_throttled_of_itself(queued: &Queued, seen: &Seen) -> bool {
     queued.throttled > 0 && !seen.was_try
 }
 
+/// Parts what ended from what is tried again, and when that is due: `None` as soon as the page sends.
+pub(crate) fn part(ends: Vec<End>) -> (Vec<Answered>, Vec<(Queued, Option<Instant>)>) {
+    let (mut answered, mut retries) = (Vec::with_capacity(ends.len()), Vec::new());
+    for End { queued, outcome, retry, .. } in ends {
+        match retry {
+            Retry::No => answered.push((queued, outcome)),
+            Retry::WithPage => retries.push((queued, None)),
+            Retry::At(due) => retries.push((queued, Some(due))),
+        }
+    }
+    (answered, retries)
+}
+
 /// What a call says about its page.
 fn signs(verdicts: &[Verdict], cleared: &[Cleared], seen: &Seen, regain_access: Option<Duration>) -> Signs {
     let throttled = regain_access.map(|wait| Throttle {

@@ -9,7 +9,7 @@ use super::Context;
 use super::attempt::{self, Answered, Cleared, End, Report, Seen};
 use super::lane::event::Call;
 use super::queued::Queued;
-use super::retry::{Retry, RetryBudget};
+use super::retry::RetryBudget;
 use crate::ledger::Settlement;
 use crate::limits::LEDGER_WRITE_ROWS_MAX;
 
@@ -46,14 +46,8 @@ pub(super) async fn run(
 /// Records how attempts ended and answers those that are not tried again; returns the others, and when they are due.
 async fn end(context: &Context, mut ends: Vec<End>) -> Vec<(Queued, Option<Instant>)> {
     settle(context, &mut ends).await;
-    let mut retries = Vec::new();
-    for End { queued, outcome, retry, .. } in ends {
-        match retry {
-            Retry::No => queued.reply.answer(outcome),
-            Retry::WithPage => retries.push((queued, None)),
-            Retry::At(due) => retries.push((queued, Some(due))),
-        }
-    }
+    let (answered, retries) = attempt::part(ends);
+    answer(answered);
     retries
 }
 

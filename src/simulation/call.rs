@@ -10,7 +10,6 @@ use super::world::World;
 use crate::dispatch::attempt::{self, Answered, Cleared, End, Report, Seen};
 use crate::dispatch::lane::event::{Call, CallNumber, Event};
 use crate::dispatch::queued::Queued;
-use crate::dispatch::retry::Retry;
 use crate::graph::client::CallAnswer;
 use crate::ledger::{Claimed, LedgerError, Settlement};
 use crate::limits::{LEDGER_ANSWER_TIMEOUT, LEDGER_RETRY_INTERVAL};
@@ -165,13 +164,9 @@ impl World {
     }
 
     fn ended(&mut self, place: Place, ends: Vec<End>, report: Option<Report>) {
-        let mut retries = Vec::new();
-        for End { queued, outcome, retry, .. } in ends {
-            match retry {
-                Retry::No => queued.reply.answer(outcome),
-                Retry::WithPage => retries.push((queued, None)),
-                Retry::At(due) => retries.push((queued, Some(due))),
-            }
+        let (answered, retries) = attempt::part(ends);
+        for (queued, outcome) in answered {
+            queued.reply.answer(outcome);
         }
         match report {
             Some(mut report) => {
